@@ -1,0 +1,37 @@
+"""How Alembic runs our revisions: one at a time even when several deploys start together.
+
+Called by `postflow migrate` (postflow/migrate.py), which hands over the database's URL.
+"""
+
+import time
+
+import psycopg
+import sqlalchemy
+from alembic import context
+
+#: Any number no other program uses for an advisory lock in the same database.
+LOCK_KEY = 7_305_081_122
+
+
+def run() -> None:
+    url = context.config.attributes["database_url"]
+    with psycopg.connect(url, autocommit=True) as lock_holder:
+        wait_for_turn(lock_holder)
+        # The lock lives in its own session, so a killed run lets go of it as soon as the server notices.
+        engine = sqlalchemy.create_engine(
+            "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=sqlalchemy.NullPool
+        )
+        with engine.connect() as connection:
+            context.configure(connection=connection, transaction_per_migration=True)
+            with context.begin_transaction():
+                context.run_migrations()
+
+
+def wait_for_turn(conn: psycopg.Connection) -> None:
+    """By asking again and again: a session blocked inside pg_advisory_lock() holds a snapshot, and the winner's
+    CREATE INDEX CONCURRENTLY would wait for that snapshot for ever."""
+    while not conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone() == (True,):
+        time.sleep(0.2)
+
+
+run()

@@ -1,0 +1,101 @@
+"""Connections to the database: the only place that opens one.
+
+Pooled connections are in autocommit: a single statement is its own transaction, and whatever must happen together says
+so with `transaction`. Sessions run in UTC. Functions that take a connection never commit.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+import psycopg_pool
+
+from postflow import errors
+
+_VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
+_SESSION: LiteralString = "SET TIME ZONE 'UTC'"
+
+
+def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> psycopg_pool.ConnectionPool:
+    """For the web side's threads. Open it with `with` or `.open()`; it connects in the background."""
+    return psycopg_pool.ConnectionPool(
+        database_url, min_size=min_size, max_size=max_size, kwargs={"autocommit": True}, configure=_configure,
+        check=psycopg_pool.ConnectionPool.check_connection, timeout=15, open=False, name="postflow",
+    )  # fmt: skip
+
+
+def async_pool(
+    database_url: str, *, max_size: int = 8, min_size: int = 1
+) -> psycopg_pool.AsyncConnectionPool:
+    """For the worker side. Open it with `async with` or `await .open()` inside the running loop."""
+    return psycopg_pool.AsyncConnectionPool(
+        database_url, min_size=min_size, max_size=max_size, kwargs={"autocommit": True}, configure=_configure_async,
+        check=psycopg_pool.AsyncConnectionPool.check_connection, timeout=15, open=False, name="postflow",
+    )  # fmt: skip
+
+
+def connect(database_url: str) -> psycopg.Connection:
+    """One connection in autocommit, for a command."""
+    try:
+        conn = psycopg.connect(database_url, autocommit=True)
+    except psycopg.OperationalError as refused:
+        raise errors.Misconfigured(f"The database cannot be reached: {_without_secret(refused)}") from None
+    _configure(conn)
+    return conn
+
+
+@contextlib.contextmanager
+def transaction(source: psycopg_pool.ConnectionPool) -> Iterator[psycopg.Connection]:
+    """A connection inside one transaction: committed at the end, rolled back when an exception leaves."""
+    with source.connection() as conn, conn.transaction():
+        yield conn
+
+
+@contextlib.asynccontextmanager
+async def async_transaction(
+    source: psycopg_pool.AsyncConnectionPool,
+) -> AsyncIterator[psycopg.AsyncConnection]:
+    async with source.connection() as conn, conn.transaction():
+        yield conn
+
+
+def check_schema(conn: psycopg.Connection) -> None:
+    """Raises SchemaBehind unless every revision this program ships is applied.
+
+    A newer database is fine: during a deploy the former release runs on until it is replaced.
+    """
+    applied, shipped = applied_revision(conn), shipped_revision()
+    if applied is None:
+        raise errors.SchemaBehind("The database has no PostFlow tables yet; run: postflow migrate")
+    if applied < shipped:
+        raise errors.SchemaBehind(
+            f"The database is at revision {applied} of {shipped}; run: postflow migrate"
+        )
+
+
+def applied_revision(conn: psycopg.Connection) -> str | None:
+    """None where nothing was ever migrated."""
+    if conn.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+        return None
+    row = conn.execute("SELECT max(version_num) FROM alembic_version").fetchone()
+    return row[0] if row else None
+
+
+def shipped_revision() -> str:
+    """The newest revision's number, read from the file names (`0002_postflow.py`) to spare web and worker Alembic."""
+    return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
+
+
+def _configure(conn: psycopg.Connection) -> None:
+    conn.execute(_SESSION)
+
+
+async def _configure_async(conn: psycopg.AsyncConnection) -> None:
+    await conn.execute(_SESSION)
+
+
+def _without_secret(refused: psycopg.OperationalError) -> str:
+    """libpq's message names host, port, user and reason, never the password; keep its first line."""
+    return str(refused).strip().splitlines()[0]

@@ -1,0 +1,80 @@
+"""A real database for every test that asks for one.
+
+postgres       one server per test process: TEST_DATABASE_URL, or our own that dies with us
+template       a database migrated once
+database_url   a fresh copy of it, dropped afterwards
+db             a connection to that copy, in autocommit
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg import conninfo, sql
+
+from postflow import embedded, migrate
+
+UrlOf = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[UrlOf]:
+    """`postgres("name")` is the URL of that database on the server of this test run."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield lambda name: conninfo.make_conninfo(given, dbname=name)
+        return
+    with embedded.ephemeral() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def admin(postgres: UrlOf) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(postgres("postgres"), autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def template(postgres: UrlOf, admin: psycopg.Connection) -> Iterator[str]:
+    with a_database(admin, f"postflow_template_{os.getpid()}") as name:
+        migrate.upgrade(postgres(name))
+        yield name
+
+
+@pytest.fixture
+def empty_database_url(postgres: UrlOf, admin: psycopg.Connection) -> Iterator[str]:
+    """A database in which nothing was ever migrated."""
+    with a_database(admin, f"postflow_empty_{os.getpid()}") as name:
+        yield postgres(name)
+
+
+@pytest.fixture
+def database_url(postgres: UrlOf, admin: psycopg.Connection, template: str) -> Iterator[str]:
+    with a_database(admin, f"postflow_test_{os.getpid()}", template) as name:
+        yield postgres(name)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("SET TIME ZONE 'UTC'")
+        yield conn
+
+
+@pytest.fixture
+async def adb(database_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as conn:
+        await conn.execute("SET TIME ZONE 'UTC'")
+        yield conn
+
+
+@contextlib.contextmanager
+def a_database(admin: psycopg.Connection, name: str, template: str = "template1") -> Iterator[str]:
+    quoted = sql.Identifier(name)
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(quoted))
+    admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(quoted, sql.Identifier(template)))
+    try:
+        yield name
+    finally:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
