@@ -28,9 +28,9 @@ def run() -> None:
 
 
 def wait_for_turn(conn: psycopg.Connection) -> None:
-    """By asking again and again: a session blocked inside pg_advisory_lock() holds a snapshot, and the winner's
-    CREATE INDEX CONCURRENTLY would wait for that snapshot for ever."""
-    while not conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone() == (True,):
+    """By asking again and again: a session blocked inside pg_advisory_lock() holds a snapshot, for which the
+    winner's CREATE INDEX CONCURRENTLY would wait for ever."""
+    while conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone() != (True,):
         time.sleep(0.2)
 
 

@@ -10,10 +10,10 @@ SQL = Path(__file__).parent / "sql"
 
 
 def run(path: Path) -> None:
-    """The file as it is, through the driver's cursor: `op.execute` would read `:name` and `%` as parameters."""
-    connection = op.get_bind().connection
-    with connection.cursor() as cursor:
-        cursor.execute(path.read_bytes())
+    """The file as it is, through the driver's own cursor: `op.execute` would take `:name` for a parameter."""
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(path.read_bytes())  # pyright: ignore[reportArgumentType] psycopg takes bytes
+    cursor.close()
 
 
 def run_procrastinate(names: Iterable[str]) -> None:

@@ -1,39 +1,42 @@
 """Connections to the database: the only place that opens one.
 
-Pooled connections are in autocommit: a single statement is its own transaction, and whatever must happen together says
-so with `transaction`. Sessions run in UTC. Functions that take a connection never commit.
+Pooled connections are in autocommit: a single statement is its own transaction, and whatever must happen
+together says so with `transaction`. Sessions run in UTC. Functions that take a connection never commit.
 """
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
-import psycopg_pool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from postflow import errors
 
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
+#: A person would rather read "try again" than wait longer for a free connection; the worker's retries cope too.
+_POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "timeout": 15, "open": False, "name": "postflow"}
 
 
-def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> psycopg_pool.ConnectionPool:
-    """For the web side's threads. Open it with `with` or `.open()`; it connects in the background."""
-    return psycopg_pool.ConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, kwargs={"autocommit": True}, configure=_configure,
-        check=psycopg_pool.ConnectionPool.check_connection, timeout=15, open=False, name="postflow",
-    )  # fmt: skip
+def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> ConnectionPool:
+    """For the web side's threads. Open it with `with` or `.open()`; it connects in the background.
+
+    A connection is tried before it is lent, so a restarted database costs nobody an error.
+    """
+    check = ConnectionPool.check_connection
+    return ConnectionPool(
+        database_url, min_size=min_size, max_size=max_size, configure=_configure, check=check, **_POOL
+    )
 
 
-def async_pool(
-    database_url: str, *, max_size: int = 8, min_size: int = 1
-) -> psycopg_pool.AsyncConnectionPool:
+def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> AsyncConnectionPool:
     """For the worker side. Open it with `async with` or `await .open()` inside the running loop."""
-    return psycopg_pool.AsyncConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, kwargs={"autocommit": True}, configure=_configure_async,
-        check=psycopg_pool.AsyncConnectionPool.check_connection, timeout=15, open=False, name="postflow",
-    )  # fmt: skip
+    check = AsyncConnectionPool.check_connection
+    return AsyncConnectionPool(
+        database_url, min_size=min_size, max_size=max_size, configure=_configure_async, check=check, **_POOL
+    )
 
 
 def connect(database_url: str) -> psycopg.Connection:
@@ -47,7 +50,7 @@ def connect(database_url: str) -> psycopg.Connection:
 
 
 @contextlib.contextmanager
-def transaction(source: psycopg_pool.ConnectionPool) -> Iterator[psycopg.Connection]:
+def transaction(source: ConnectionPool) -> Iterator[psycopg.Connection]:
     """A connection inside one transaction: committed at the end, rolled back when an exception leaves."""
     with source.connection() as conn, conn.transaction():
         yield conn
@@ -55,7 +58,7 @@ def transaction(source: psycopg_pool.ConnectionPool) -> Iterator[psycopg.Connect
 
 @contextlib.asynccontextmanager
 async def async_transaction(
-    source: psycopg_pool.AsyncConnectionPool,
+    source: AsyncConnectionPool,
 ) -> AsyncIterator[psycopg.AsyncConnection]:
     async with source.connection() as conn, conn.transaction():
         yield conn
@@ -84,7 +87,7 @@ def applied_revision(conn: psycopg.Connection) -> str | None:
 
 
 def shipped_revision() -> str:
-    """The newest revision's number, read from the file names (`0002_postflow.py`) to spare web and worker Alembic."""
+    """The newest revision's number, from the file names: web and worker need no Alembic to know it."""
     return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
 
 

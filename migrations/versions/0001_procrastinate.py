@@ -1,7 +1,7 @@
 """Procrastinate's tables and functions, as of 3.10: its own shipped files, in its own order.
 
-An upgrade that brings new files needs a new revision that names them (a test says so). Its `_50_post_` files remove
-what the release before still calls: put those into the revision of the release after.
+An upgrade that brings new files needs a new revision that names them (a test says so). Its `_50_post_` files
+remove what the release before still calls: put those into the revision of the release after.
 """
 
 from migrations import script

