@@ -1,0 +1,441 @@
+"""What PostFlow talks about: frozen values and the words for their states. Imports nothing of ours.
+
+    User ── owns ── Account ── lives on ── Server (software, limits, capabilities)
+     └──── writes ── Post (Content + post_date) ── one Delivery per Account ── Attempt(s) ── Receipt
+
+All instants are aware UTC datetimes. Ids are database bigints; `remote_id` is the network's own opaque string.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+
+
+class Value(BaseModel):
+    """A frozen value; an unknown field is a mistake, not an extension point."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+class Visibility(StrEnum):
+    """Mastodon's four; a network offers a subset (`Limits.visibilities`)."""
+
+    public = "public"
+    unlisted = "unlisted"
+    private = "private"
+    direct = "direct"
+
+
+class DeliveryStatus(StrEnum):
+    """The states of one post on its way to one account; docs/lifecycle.md draws the arrows."""
+
+    scheduled = "scheduled"
+    preparing = "preparing"
+    ready = "ready"
+    sending = "sending"
+    unknown = "unknown"
+    published = "published"
+    failed = "failed"
+    attention = "attention"
+    missed = "missed"
+    cancelled = "cancelled"
+
+
+#: Nothing moves these any more unless a person asks for it.
+RESTING = frozenset(
+    {
+        DeliveryStatus.published,
+        DeliveryStatus.failed,
+        DeliveryStatus.attention,
+        DeliveryStatus.missed,
+        DeliveryStatus.cancelled,
+    }
+)
+#: A request may have left for the network: no edit, move or cancel can promise anything any more.
+IN_FLIGHT = frozenset({DeliveryStatus.sending, DeliveryStatus.unknown})
+
+
+class AccountState(StrEnum):
+    active = "active"
+    needs_reconnect = "needs_reconnect"
+    disconnected = "disconnected"
+
+
+class MediaKind(StrEnum):
+    image = "image"
+    gif = "gif"  # animated; a still GIF is an image
+    video = "video"
+
+
+# -- people and accounts ---------------------------------------------------------------------------------
+
+
+class User(Value):
+    id: int
+    email: str
+    display_name: str
+    time_zone: str
+    is_owner: bool
+    created_at: datetime
+
+
+class Credentials(BaseModel):
+    """What opens an account. Encrypted at rest (`postflow.crypto`); never shown, never logged.
+
+    A platform that must keep more derives its own model and names it as `Platform.credentials_model`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    access_token: SecretStr
+    refresh_token: SecretStr | None = None
+    scopes: tuple[str, ...] = ()
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    @field_serializer("access_token", "refresh_token", when_used="json")
+    def _reveal(self, secret: SecretStr | None) -> str | None:
+        """JSON is what gets encrypted, so it carries the secret; `repr` and `str` never do."""
+        return secret.get_secret_value() if secret else None
+
+
+class AppRegistration(BaseModel):
+    """PostFlow as a client of one instance; kept once per instance, the secret encrypted at rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client_id: str
+    client_secret: SecretStr
+    redirect_uri: str
+    scopes: tuple[str, ...] = ()
+
+    @field_serializer("client_secret", when_used="json")
+    def _reveal(self, secret: SecretStr) -> str:
+        return secret.get_secret_value()
+
+
+class Account(Value):
+    """A connected account, without its credentials: safe to show to its owner."""
+
+    id: int
+    user_id: int
+    platform: str
+    base_url: str
+    remote_id: str
+    handle: str
+    display_name: str
+    avatar_url: str | None = None
+    profile_url: str | None = None
+    state: AccountState
+    state_reason: str | None = None
+    token_expires_at: datetime | None = None
+    throttled_until: datetime | None = None
+    verified_at: datetime | None = None
+    created_at: datetime
+
+
+class Profile(Value):
+    """Who a token belongs to, as the network says."""
+
+    remote_id: str
+    handle: str  # "@ada@birds.example" on the fediverse, "@ada" on Instagram
+    display_name: str = ""
+    avatar_url: str | None = None
+    profile_url: str | None = None
+
+
+class Login(Value):
+    """An account together with what opens it: what a platform needs to act for it."""
+
+    account: Account
+    credentials: Credentials
+    app: AppRegistration | None = None
+
+
+# -- servers ---------------------------------------------------------------------------------------------
+
+
+class PollLimits(Value):
+    max_options: int = 4
+    max_option_chars: int = 50
+    min_expiration_s: int = 300
+    max_expiration_s: int = 2_629_746
+
+
+class Limits(Value):
+    """What one server accepts. Every number comes from the server where it says so."""
+
+    counting: Literal["mastodon", "pixelfed", "gotosocial", "plain", "instagram"] = "mastodon"
+    max_chars: int = 500
+    chars_per_url: int = 23
+    max_spoiler_chars: int | None = None  # None: counted together with the text
+    max_media: int = 4
+    min_media: int = 0
+    mixed_media: bool = True  # pictures and videos in one post
+    max_videos: int = 1
+    mime_types: tuple[str, ...] = ("image/jpeg", "image/png", "image/gif", "image/webp", "video/mp4")
+    max_image_bytes: int = 16 * 1024 * 1024
+    max_image_pixels: int = 33_177_600
+    max_video_bytes: int = 99 * 1024 * 1024
+    max_description_chars: int = 1500
+    visibilities: tuple[Visibility, ...] = tuple(Visibility)
+    spoiler: bool = True
+    language: bool = True
+    polls: PollLimits | None = None
+    poll_with_media: bool = False
+    threads: bool = True
+    focus: bool = True
+
+
+class Capabilities(Value):
+    """How far a server's software can be trusted when an answer gets lost (docs/networks.md)."""
+
+    #: replay: same key -> same status · bug500: replays as a 500 · tripwire: a repeat is refused, no status
+    #: cached: replays the whole answer, errors too · none: the key is ignored
+    idempotency: Literal["replay", "bug500", "tripwire", "cached", "none"] = "none"
+    #: a second status with the same uploads is refused
+    media_guard: bool = False
+    #: uploads may answer 202 and must be polled before use
+    async_media: bool = True
+    media_v2: bool = True
+    pkce: bool = False
+    source: bool = True  # GET /api/v1/statuses/:id/source
+
+
+class Server(Value):
+    """One instance of a network as last seen."""
+
+    platform: str
+    base_url: str
+    software: str
+    version: str
+    title: str = ""
+    limits: Limits
+    capabilities: Capabilities = Capabilities()
+    fetched_at: datetime
+
+
+# -- posts -----------------------------------------------------------------------------------------------
+
+
+class Focus(Value):
+    """Where the eye should rest: -1..1 from left to right and from bottom to top, as Mastodon has it."""
+
+    x: float = Field(ge=-1, le=1)
+    y: float = Field(ge=-1, le=1)
+
+
+class Attachment(Value):
+    """One picture or video of a post, in the person's order."""
+
+    media_id: int
+    alt_text: str = ""
+    focus: Focus | None = None
+
+
+class Media(Value):
+    """Facts about a stored upload; the bytes stay in the database until asked for."""
+
+    id: int
+    user_id: int
+    filename: str
+    kind: MediaKind
+    mime: str
+    size_bytes: int
+    width: int
+    height: int
+    duration_s: float | None = None
+    sha256: str
+    created_at: datetime
+
+
+class Poll(Value):
+    options: tuple[str, ...]
+    expires_in_s: int
+    multiple: bool = False
+    hide_totals: bool = False
+
+
+class Content(Value):
+    """What is said, without where and when. `options` holds each platform's own extras by its name."""
+
+    text: str = ""
+    spoiler_text: str = ""
+    sensitive: bool = False
+    visibility: Visibility = Visibility.public
+    language: str | None = None  # ISO 639-1
+    poll: Poll | None = None
+    attachments: tuple[Attachment, ...] = ()
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class NewPost(Value):
+    """A parsed form: what a person wants to happen. `thread` holds the parts after the first."""
+
+    content: Content
+    thread: tuple[Content, ...] = ()
+    account_ids: tuple[int, ...]
+    post_date: datetime | None  # None only for a draft
+    time_zone: str
+    grace_s: int | None = None  # None: the setting
+
+
+class Post(Value):
+    id: int
+    user_id: int
+    parent_id: int | None  # the part before it in a thread
+    content: Content
+    post_date: datetime | None
+    time_zone: str
+    grace_s: int | None
+    revision: int
+    draft_account_ids: tuple[int, ...] | None  # not None: a draft
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_draft(self) -> bool:
+        return self.draft_account_ids is not None
+
+
+# -- deliveries --------------------------------------------------------------------------------------------
+
+
+class Delivery(Value):
+    """One post on its way to one account: the row is the truth, jobs are only wake-up calls."""
+
+    id: int
+    post_id: int
+    account_id: int
+    status: DeliveryStatus
+    status_at: datetime
+    revision: int  # the post's revision the staged state belongs to
+    staged: dict[str, Any] | None
+    attempt_no: int
+    key_no: int
+    not_before: datetime | None
+    wake_at: datetime | None
+    claim: str | None
+    first_sent_at: datetime | None
+    sent_at: datetime | None
+    published_at: datetime | None
+    remote_id: str | None
+    permalink: str | None
+    looks: int
+    absent_looks: int
+    first_absent_at: datetime | None
+    faults: int
+    error_code: str | None
+    error: str | None
+    next_step: str | None
+    notes: tuple[str, ...]
+    created_at: datetime
+
+
+class DeliveryEvent(Value):
+    """A line of the delivery's story, as the person reads it."""
+
+    id: int
+    delivery_id: int
+    at: datetime
+    status: DeliveryStatus
+    sentence: str
+    detail: dict[str, Any]
+
+
+class OutgoingMedia(Value):
+    """A rendition made to fit the account's server. `data` is loaded while preparing, empty at the commit."""
+
+    media_id: int
+    kind: MediaKind
+    mime: str
+    width: int
+    height: int
+    size_bytes: int
+    alt_text: str
+    focus: Focus | None = None
+    data: bytes = Field(default=b"", repr=False)
+    public_url: str | None = None  # where the network may fetch it (Instagram); signed, expiring
+
+
+class Outgoing(Value):
+    """All a platform needs to publish one delivery."""
+
+    delivery_id: int
+    login: Login
+    server: Server
+    content: Content
+    media: tuple[OutgoingMedia, ...]
+    reply_to_remote_id: str | None
+    idempotency_key: str
+    payload_hash: str
+
+
+class Attempt(Value):
+    """What is known about a request whose outcome is not."""
+
+    attempt_no: int
+    first_sent_at: datetime  # of this revision's first send
+    sent_at: datetime  # of the latest send
+    looks: int  # how often the network was asked already
+    absent_looks: int  # how often, in a row, it said "not there"
+    first_absent_at: datetime | None
+    taken_remote_ids: frozenset[str]  # already adopted by other deliveries of this account
+
+
+class Receipt(Value):
+    """What the network answered: the post is live. `notes` are sentences when it is not as asked."""
+
+    remote_id: str | None
+    permalink: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Found(Value):
+    """Reconciled: it did go out."""
+
+    receipt: Receipt
+
+
+class SafeToResend(Value):
+    """Reconciled: it provably did not go out, or a repeat cannot double it."""
+
+    why: str
+    new_key: bool = False  # the former key is burnt
+    restage: bool = False  # uploads or containers must be made anew
+
+
+class LookAgain(Value):
+    """Not decided yet. `absent`: this look saw nothing of the post."""
+
+    in_s: float
+    why: str
+    absent: bool = False
+
+
+class Undecidable(Value):
+    """No look will tell any more: a person has to. `why` is a sentence for that person."""
+
+    why: str
+
+
+Verdict = Found | SafeToResend | LookAgain | Undecidable
+
+
+class Problem(Value):
+    """What a network would refuse (or should be told), found while composing."""
+
+    sentence: str
+    field: str = "text"  # text, spoiler_text, media, media.<n>, visibility, poll, accounts, post_date, options.<x>
+    blocking: bool = True
+
+

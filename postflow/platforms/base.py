@@ -1,0 +1,154 @@
+"""The protocol every network speaks to the rest of PostFlow, and the one place where httpx errors become ours.
+
+A platform is a stateless object: HTTP in, values out, no SQL. It gets an `httpx.AsyncClient` per call (`postflow.net`
+made it: guarded addresses, no redirects, capped answers) and returns or raises what models.py and errors.py define.
+
+The life of one delivery on a platform:
+
+    prepare(outgoing, staged, checkpoint) -> staged     minutes early; uploads, containers: unseen, repeatable
+    commit(outgoing, staged)              -> Receipt    at post_date; THE ONE VISIBLE CALL, exactly one request
+    reconcile(outgoing, staged, attempt)  -> Verdict    only after OutcomeUnknown: look, never send
+    permalink(outgoing, receipt)          -> str|None   best effort, after the receipt is safely stored
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import httpx
+from pydantic import BaseModel
+
+from postflow.models import (
+    Account,
+    AppRegistration,
+    Attempt,
+    Content,
+    Credentials,
+    Limits,
+    Login,
+    Media,
+    Outgoing,
+    Problem,
+    Profile,
+    Receipt,
+    Server,
+    Value,
+    Verdict,
+)
+
+Checkpoint = Callable[[BaseModel], Awaitable[None]]
+
+
+class ConnectOption(Value):
+    """One way to connect, as the connect page shows it."""
+
+    key: str  # e.g. "instance", "instagram-login", "facebook-login"
+    label: str
+    asks_for: Literal["instance", "nothing"]
+    hint: str = ""
+    available: bool = True
+    unavailable_because: str = ""
+
+
+class OptionField(Value):
+    """One extra the composer offers for a network; the form name is `<platform>.<name>`."""
+
+    name: str
+    label: str
+    kind: Literal["text", "choice", "flag", "lines"]  # lines: one entry per line
+    choices: tuple[tuple[str, str], ...] = ()
+    hint: str = ""
+
+
+class Authorization(Value):
+    """Where to send the person, and what to remember until they come back. `memo` may hold secrets: store it sealed."""
+
+    url: str
+    memo: dict[str, Any] = {}
+
+
+class Connected(Value):
+    """An account a person has just allowed us to use."""
+
+    profile: Profile
+    credentials: Credentials
+
+
+class Platform(Protocol):
+    name: ClassVar[str]  # stored in accounts.platform
+    label: ClassVar[str]  # shown to people
+    #: nodeinfo software names this platform speaks; () when people do not type an address
+    software: ClassVar[frozenset[str]]
+    credentials_model: ClassVar[type[Credentials]]
+    #: the platform's own checkpointed state between prepare and commit; jsonb in deliveries.staged
+    staged_model: ClassVar[type[BaseModel]]
+    #: how early to prepare, and how old prepared things may get before they are made anew
+    prepare_lead_s: ClassVar[float]
+    staged_life_s: ClassVar[float]
+    #: True when the network fetches media from our public URL instead of being sent the bytes
+    fetches_media: ClassVar[bool]
+
+    # -- connecting --------------------------------------------------------------------------------------
+    def connect_options(self) -> Sequence[ConnectOption]: ...
+
+    def option_fields(self) -> Sequence[OptionField]: ...
+
+    def parse_options(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The composer's fields (strings) -> what `Content.options[name]` stores. Raises Invalid({field: sentence})."""
+        ...
+
+    async def server(self, http: httpx.AsyncClient, base_url: str) -> Server:
+        """What the instance is and accepts, asked anew. Raises ConnectError when it is not one of this platform."""
+        ...
+
+    async def register(
+        self, http: httpx.AsyncClient, server: Server, redirect_uri: str, option: str
+    ) -> AppRegistration: ...
+
+    async def authorize(
+        self, server: Server, app: AppRegistration, *, state: str, option: str
+    ) -> Authorization: ...
+
+    async def exchange(
+        self, http: httpx.AsyncClient, server: Server, app: AppRegistration, code: str, memo: Mapping[str, Any]
+    ) -> Sequence[Connected]:
+        """The code from the redirect -> the accounts it opens (several only on Facebook Login). Raises ConnectError."""
+        ...
+
+    # -- keeping alive -----------------------------------------------------------------------------------
+    async def verify(self, http: httpx.AsyncClient, login: Login) -> Profile:
+        """Does the token still work, and for whom? Raises Unauthorized, Retry."""
+        ...
+
+    def refresh_due(self, login: Login, *, now: Any) -> bool: ...
+
+    async def refresh(self, http: httpx.AsyncClient, login: Login) -> Credentials:
+        """New credentials. Raises Unauthorized (reconnect), Retry (nothing changed), OutcomeUnknown (the old may be dead)."""
+        ...
+
+    async def revoke(self, http: httpx.AsyncClient, login: Login) -> None: ...
+
+    # -- composing ---------------------------------------------------------------------------------------
+    def count(self, content: Content, limits: Limits) -> int: ...
+
+    def check(
+        self, content: Content, media: Sequence[Media], server: Server, account: Account, *, is_reply: bool
+    ) -> Sequence[Problem]:
+        """Everything this network would refuse, as sentences that say what to do."""
+        ...
+
+    def recipe(self, content: Content, media: Media, server: Server) -> Any:
+        """The `postflow.pictures.Recipe` that makes this upload fit, or None to send it as it is."""
+        ...
+
+    # -- publishing --------------------------------------------------------------------------------------
+    async def prepare(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel | None, checkpoint: Checkpoint
+    ) -> BaseModel: ...
+
+    async def commit(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> Receipt: ...
+
+    async def reconcile(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel, attempt: Attempt
+    ) -> Verdict: ...
+
+    async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None: ...
