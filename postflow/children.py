@@ -12,18 +12,18 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 
 
-def start(argv: Sequence[str | Path], *, dies_by: signal.Signals, **options: Any) -> subprocess.Popen[bytes]:
+def start(argv: Sequence[str | Path], *, dies_by: signal.Signals, **options: Any) -> subprocess.Popen[Any]:
     """Popen; on Linux the kernel sends `dies_by` to the child as soon as the thread that called this ends.
 
-    So call it from a thread that lives as long as the child should: the main one. Elsewhere an orphan stays until
-    somebody stops it.
+    So call it from a thread that lives as long as the child should: the main one. Elsewhere an orphan stays
+    until somebody stops it.
     """
     return subprocess.Popen(argv, preexec_fn=_dies_with_us(dies_by), **options)  # noqa: S603, PLW1509
 
 
 def output(argv: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run to the end; what it wrote as text. A child of a killed parent is killed too."""
-    return subprocess.run(  # noqa: S603, PLW1509
+    return subprocess.run(  # noqa: S603
         argv,
         check=False,
         capture_output=True,

@@ -16,7 +16,7 @@ from postflow import errors
 
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
-#: A person would rather read "try again" than wait longer for a free connection; the worker's retries cope too.
+#: A person would rather read "try again" than wait longer for a free connection.
 _POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "timeout": 15, "open": False, "name": "postflow"}
 
 

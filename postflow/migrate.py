@@ -1,7 +1,7 @@
 """Brings a database up to date: `postflow migrate`, and a deploy's release command.
 
-The revisions lie in `migrations/versions`, plain SQL wrapped in Alembic. Alembic and SQLAlchemy are loaded here
-only; web and worker never need them.
+The revisions lie in `migrations/versions`, plain SQL wrapped in Alembic. Alembic and SQLAlchemy are loaded
+here only; web and worker never need them.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Apply what is missing. Safe beside other runs of itself: one works, the others wait, then find nothing."""
+    """Apply what is missing. Safe beside other runs: one works, the others wait, then find nothing."""
     command.upgrade(config(database_url), revision)
 
 

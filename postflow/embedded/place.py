@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import pwd
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -30,17 +31,17 @@ class Place:
         self._lock.close()
 
     def make_socket_dir(self) -> None:
-        """Only its owner may enter: that is the whole authentication."""
+        """Only its owner may enter: that is the whole authentication. We hold the lock, so an old one is stale."""
         uid = self.as_user.get("user", os.geteuid())
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
         try:
             self.socket_dir.mkdir(mode=0o700)
             if uid != os.geteuid():
                 os.chown(self.socket_dir, uid, -1)
         except FileExistsError:
-            if self.socket_dir.is_symlink() or self.socket_dir.stat().st_uid != uid:
-                raise errors.Misconfigured(
-                    f"{self.socket_dir} is in the way and belongs to somebody else; have it removed."
-                ) from None
+            raise errors.Misconfigured(
+                f"{self.socket_dir} is in the way and belongs to somebody else; have it removed."
+            ) from None
 
     def fresh_directory(self) -> Path:
         """A new directory beside the data that the server's user may write to."""
@@ -61,8 +62,8 @@ def prepare(home: Path) -> Place:
         ) from None
     except PermissionError as refused:
         raise errors.Misconfigured(
-            f"The data directory {home} belongs to another user (no permission for {refused.filename}). Run as "
-            "that user, delete it, or name another one in POSTFLOW_DATA_DIR."
+            f"The data directory {home} belongs to another user (no permission for {refused.filename}). "
+            "Run as that user, delete it, or name another one in POSTFLOW_DATA_DIR."
         ) from None
 
 

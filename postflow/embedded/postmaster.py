@@ -1,4 +1,4 @@
-"""What `postmaster.pid` in the data directory tells about a server: its first line is a pid, its eighth a state."""
+"""What `postmaster.pid` in the data directory tells about a server: line 1 is a pid, line 8 a state."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ def is_ready(data: Path, pid: int) -> bool:
 def clear_the_way(data: Path) -> None:
     """For who holds the lock: a server that still runs on `data` lost its parent and is ended first.
 
-    A pid that is somebody else's by now (after a reboot or in a restarted container) would keep PostgreSQL from
-    starting for ever. Our own pid in its place makes it go on to its second check, whether sessions of the old
-    server are still alive: it ignores its parent's pid (CreateLockFile in src/backend/utils/init/miscinit.c).
+    A pid that is somebody else's by now (after a reboot or in a restarted container) would keep PostgreSQL
+    from starting for ever. Our own pid in its place makes it go on to its second check, whether sessions of
+    the old server live on: it ignores its parent's pid (CreateLockFile in src/backend/utils/init/miscinit.c).
     """
     status = data / "postmaster.pid"
     try:

@@ -75,7 +75,7 @@ def test_three_at_once_all_succeed(empty_database_url: str):
 def test_a_run_killed_half_way_is_finished_by_the_next(empty_database_url: str):
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute("BEGIN")
-        # A table of the same name, not yet committed, stops the run when it has made a dozen things of its own.
+        # A table of the same name, not yet committed, stops the run after a dozen files of its own.
         conn.execute("CREATE TABLE procrastinate_periodic_defers ()")
         killed = start_migrating(empty_database_url)
         wait_until_blocked(empty_database_url)
@@ -108,10 +108,12 @@ def start_migrating(url: str) -> Migrating:
 def wait_until_blocked(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as conn:
         for _ in range(300):
-            row = conn.execute(
-                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            ).fetchone()
-            if row:
+            if conn.execute(
+                """
+                SELECT 1 FROM pg_stat_activity
+                WHERE wait_event_type = 'Lock' AND datname = current_database()
+                """
+            ).fetchone():
                 return
             time.sleep(0.1)
     raise AssertionError("the migration never reached the lock")
