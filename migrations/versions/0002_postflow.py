@@ -1,0 +1,10 @@
+"""PostFlow's own tables: people, accounts, media, posts, deliveries and their story."""
+
+from migrations import script
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    script.run(script.SQL / "0002_postflow.sql")
