@@ -1,0 +1,258 @@
+"""Making a status the way Mastodon makes one: what is refused, what the key is good for, which pictures may be attached.
+
+Akkoma, Takahe and unknown servers run through here too, with their differences in the Profile.
+"""
+
+import asyncio
+import re
+import time
+from typing import NoReturn
+
+import regex
+
+from sandbox import entities, model, wire
+from sandbox.clock import from_iso, iso_ms
+from sandbox.instance import Call
+
+VISIBILITIES = ("public", "unlisted", "private", "direct")
+_GRAPHEME = regex.compile(r"\X")
+_REMOTE = re.compile(r"(@\w+)@[\w.:-]+")
+
+
+async def create(call: Call) -> wire.Response:
+    """POST /api/v1/statuses, with the caller's token and scope already checked."""
+    if call.malformed:
+        return wire.Response(400, b"", "text/html; charset=UTF-8")
+    key, author = call.request.headers.get("idempotency-key"), _author(call)
+    repeat = recall(call, author, key)
+    if repeat is not None:
+        return repeat
+    lock = f"{author.id}:{key}"
+    if key and call.profile.idempotency_lock:
+        await _take_lock(call, lock)
+        repeat = recall(call, author, key)
+    try:
+        return repeat or await _make(call, author, key)
+    finally:
+        call.instance.locks.discard(lock)
+
+
+def recall(call: Call, author: model.Account, key: str | None) -> wire.Response | None:
+    """The answer to a repeated Idempotency-Key, or None when the work is to be done."""
+    store, mode = call.network.store, call.profile.idempotency
+    known = store.remembered.get(f"{call.instance.name}:{author.id}:{key}") if key else None
+    if known is None or mode == "none" or known.at + call.profile.idempotency_ttl_s <= call.now:
+        return None
+    if mode == "bug500":
+        return wire.as_json({"status": 500, "error": "Internal Server Error"}, 500)
+    if mode == "tripwire":
+        return wire.as_json({"error": "Duplicate idempotency key."}, 400)
+    if mode == "cached":
+        headers = [("Idempotent-Replayed", "true")]
+        return wire.Response(known.answer_status, known.answer_body.encode(), headers=headers)
+    original = store.statuses.get(known.status_id or "")
+    if original is None or original.deleted_at is not None:
+        return wire.as_json({"error": "Record not found"}, 404)
+    return wire.as_json(entities.status(call, original))
+
+
+def remember(call: Call, author: model.Account, key: str | None, **what: object) -> None:
+    """Keep the key for as long as this software does."""
+    if key and call.profile.idempotency != "none":
+        number = f"{call.instance.name}:{author.id}:{key}"
+        call.network.store.keep(model.Remembered(id=number, at=call.now, **what))  # type: ignore[arg-type]
+
+
+async def _make(call: Call, author: model.Account, key: str | None) -> wire.Response:
+    draft: model.Status | None = None
+    try:
+        draft = compose(call, author, key)
+        await call.pause()
+        response = _save(call, draft)
+    except wire.Answer as refusal:
+        response = refusal.response
+    if call.profile.idempotency == "cached":
+        remember(call, author, key, answer_status=response.status, answer_body=response.body.decode())
+    elif response.status == 200 and draft and draft.hidden is None:
+        remember(call, author, key, status_id=draft.id)
+    return response
+
+
+def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
+    """Check everything a server checks and build the record; raises wire.Answer with the refusal."""
+    given = call.params
+    uploads = _attachable(call, author, given.many("media_ids"))
+    text, spoiler = given.text("status").strip(), given.text("spoiler_text")
+    text = text.replace(f"@{call.instance.domain}", "")
+    if not text and spoiler:
+        text, spoiler = spoiler, ""
+    poll = _poll(call)
+    if poll and uploads and not call.profile.poll_with_media:
+        invalid("Cannot attach a poll to a post with media")
+    if not text and not uploads and not poll:
+        invalid("Validation failed: Text can't be blank")
+    if length(call, spoiler, text) > call.profile.max_characters:
+        invalid(f"Validation failed: Text character limit of {call.profile.max_characters} exceeded")
+    parent = given.text("in_reply_to_id") or None
+    if parent and not _exists(call, parent):
+        raise wire.Answer(
+            wire.as_json({"error": "The post you are trying to reply to does not appear to exist."}, 404)
+        )
+    return model.Status(
+        id=call.network.store.snowflake(),
+        instance=call.instance.name,
+        account_id=author.id,
+        created_at=call.now,
+        committed_ns=0,
+        text=text,
+        spoiler_text=spoiler,
+        sensitive=given.flag("sensitive", bool(spoiler)) or bool(spoiler),
+        visibility=_visibility(call, author),
+        language=_language(call, author),
+        in_reply_to_id=parent,
+        media_ids=[] if call.fault("drop_media") else [upload.id for upload in uploads],
+        poll=poll,
+        client_id=call.token.client_id if call.token else "",
+        idempotency_key=key,
+        hidden="dropped" if call.fault("silently_drop") else None,
+        details={"quote_approval_policy": given.text("quote_approval_policy") or None},
+    )
+
+
+def commit(call: Call, record: model.Status) -> None:
+    """The moment a status becomes real: kept, and its pictures taken."""
+    store = call.network.store
+    record.committed_ns = time.time_ns()
+    store.keep(record)
+    if record.hidden == "dropped":
+        return
+    for key in record.media_ids:
+        upload = store.uploads[key]
+        upload.status_id = record.id
+        store.keep(upload)
+
+
+def length(call: Call, spoiler: str, text: str) -> int:
+    """Characters as this software counts them."""
+    if call.profile.counting == "codepoints":
+        return len(spoiler) + len(text)
+    shortened = entities.URL.sub("x" * call.profile.url_length, text)
+    shortened = _REMOTE.sub(r"\1", shortened)
+    return len(_GRAPHEME.findall(spoiler)) + len(_GRAPHEME.findall(shortened))
+
+
+def invalid(text: str, status: int = 422) -> NoReturn:
+    """Refuse with Mastodon's error body."""
+    raise wire.Answer(wire.as_json({"error": text}, status))
+
+
+def _save(call: Call, draft: model.Status) -> wire.Response:
+    at = from_iso(call.params.text("scheduled_at")) if call.params.text("scheduled_at") else None
+    if call.params.text("scheduled_at") and at is None:
+        invalid("Record invalid")
+    if at is not None and at - call.now >= 300:
+        draft.hidden = "scheduled"
+        draft.details["scheduled_at"] = at
+        commit(call, draft)
+        return wire.as_json(scheduled(call, draft))
+    commit(call, draft)
+    return wire.as_json(entities.status(call, draft))
+
+
+def scheduled(call: Call, record: model.Status) -> dict[str, object]:
+    """A ScheduledStatus: in somebody else's queue, with an id of another space."""
+    uploads = [call.network.store.uploads[key] for key in record.media_ids]
+    return {
+        "id": str(int(record.id[-6:])) if record.id.isdigit() else record.id,
+        "scheduled_at": iso_ms(record.details["scheduled_at"]),
+        "params": {"text": record.text, "visibility": record.visibility, "scheduled_at": None},
+        "media_attachments": [entities.attachment(call, upload) for upload in uploads],
+    }
+
+
+def _attachable(call: Call, author: model.Account, keys: list[str]) -> list[model.Upload]:
+    profile, store = call.profile, call.network.store
+    if len(keys) > profile.max_media:
+        invalid(f"Cannot attach more than {profile.max_media} files")
+    found: list[model.Upload] = []
+    lost: list[str] = []
+    for key in keys:
+        upload = store.uploads.get(key)
+        if upload is None or upload.account_id != author.id or upload.deleted:
+            lost.append(key)
+        elif upload.status_id is not None and profile.software != "takahe":
+            lost.append(key)
+        else:
+            found.append(upload)
+    if lost and profile.media_guard:
+        invalid(f"Media {', '.join(lost)} not found or already attached to another post")
+    if any(upload.ready_at > call.now or upload.polls_left > 0 or upload.failed for upload in found):
+        invalid("Cannot attach files that have not finished processing. Try again in a moment!")
+    if len(found) > 1 and any(upload.kind in ("audio", "video") for upload in found):
+        invalid("Cannot attach a video to a post that already contains images")
+    return found
+
+
+def _poll(call: Call) -> dict[str, object] | None:
+    asked, profile = call.params.nested("poll"), call.profile
+    if not asked:
+        return None
+    options = [str(option).strip() for option in asked.get("options") or []]
+    try:
+        expires_in = int(asked.get("expires_in") or 0)
+    except ValueError:
+        expires_in = 0
+    if not 2 <= len(options) <= profile.poll_options:
+        invalid(f"Validation failed: Options must be between 2 and {profile.poll_options} items")
+    if any(not option or len(_GRAPHEME.findall(option)) > profile.poll_option_chars for option in options):
+        invalid(
+            f"Validation failed: Options can be no longer than {profile.poll_option_chars} characters each"
+        )
+    if len(set(options)) < len(options):
+        invalid("Validation failed: Options contain duplicate items")
+    if not 300 <= expires_in <= 2_629_746:
+        invalid("Validation failed: Duration is too short" if expires_in < 300 else "Duration is too long")
+    flags = {
+        name: str(asked.get(name, "")).lower() in ("1", "true", "on") for name in ("multiple", "hide_totals")
+    }
+    return {"options": options, "expires_in": expires_in, **flags}
+
+
+def _visibility(call: Call, author: model.Account) -> str:
+    wanted = call.params.text("visibility") or author.traits.get("default_visibility", "public")
+    if wanted not in VISIBILITIES:
+        if call.profile.software == "mastodon" and not call.profile.at_least("4.3"):
+            raise wire.Answer(wire.Response(500, b"", "text/html; charset=UTF-8"))
+        invalid("Validation failed: Visibility is not included in the list")
+    silenced = author.traits.get("silenced") or call.fault("change_visibility")
+    return "unlisted" if wanted == "public" and silenced else wanted
+
+
+def _language(call: Call, author: model.Account) -> str:
+    given = call.params.text("language")
+    known = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", given)
+    return given if known else author.traits.get("language") or call.profile.language
+
+
+def _exists(call: Call, key: str) -> bool:
+    parent = call.network.store.statuses.get(key)
+    return parent is not None and parent.instance == call.instance.name and parent.deleted_at is None
+
+
+async def _take_lock(call: Call, lock: str) -> None:
+    """4.6 and newer: the second request with a key waits for the first, then gives up with 503."""
+    tries = max(int(call.profile.lock_wait_s / 0.02), 1)
+    for _ in range(tries):
+        if lock not in call.instance.locks:
+            call.instance.locks.add(lock)
+            return
+        await asyncio.sleep(0.02)
+    if call.profile.idempotency == "cached":
+        invalid("Request is already in progress", 409)
+    text = "There was a temporary problem serving your request, please try again"
+    raise wire.Answer(wire.as_json({"error": text}, 503))
+
+
+def _author(call: Call) -> model.Account:
+    assert call.account is not None, "the token was checked before"
+    return call.account
