@@ -1,0 +1,71 @@
+"""How values read on a page: template filters, no more."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from flask import Flask, current_app, url_for
+from werkzeug.exceptions import HTTPException
+
+from postflow import errors, platforms
+
+_STATES = {
+    "draft": "Draft",
+    "scheduled": "Scheduled",
+    "preparing": "Preparing",
+    "ready": "Ready",
+    "sending": "Sending",
+    "unknown": "Checking",
+    "published": "Published",
+    "failed": "Failed",
+    "attention": "Needs you",
+    "missed": "Missed",
+    "cancelled": "Cancelled",
+    "active": "Connected",
+    "needs_reconnect": "Reconnect",
+    "disconnected": "Disconnected",
+}
+
+
+def register(app: Flask) -> None:
+    app.add_template_filter(state_word)
+    app.add_template_filter(in_zone)
+    app.add_template_filter(in_utc)
+    app.add_template_filter(network)
+    app.add_template_filter(is_a_page)
+    app.add_template_global(static)
+
+
+def state_word(status: str) -> str:
+    return _STATES.get(str(status), str(status))
+
+
+def in_zone(instant: datetime, zone: str) -> str:
+    """Tue 24 Nov 2026, 09:05, as the clock on that wall showed or will show it."""
+    local = instant.astimezone(ZoneInfo(zone))
+    return f"{local:%a} {local.day} {local:%b %Y, %H:%M}"
+
+
+def in_utc(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def network(platform: str) -> str:
+    """The network's label; its bare name when it is no longer registered."""
+    try:
+        return platforms.get(platform).label
+    except errors.NotFound:
+        return platform
+
+
+def is_a_page(path: str) -> bool:
+    """So that the navigation offers only what is there."""
+    try:
+        current_app.url_map.bind("").match(path, method="GET")
+    except HTTPException:
+        return False
+    return True
+
+
+def static(filename: str) -> str:
+    """A static file's address, which changes with each release so that browsers may keep the file."""
+    return url_for("static", filename=filename, v=current_app.extensions["release"])
