@@ -1,19 +1,39 @@
-"""A network in a box: one small server that speaks Mastodon, Pixelfed, GoToSocial and the Instagram Graph API over real HTTP.
+"""A network in a box: Mastodon, Pixelfed, GoToSocial and Instagram over real HTTP, in one small server.
 
-For trying the app, for tests, chaos and benchmarks. It imports nothing of postflow, web or worker; see docs/sandbox.md.
+For trying the app, for tests, chaos and benchmarks. Imports nothing of postflow, web or worker.
+docs/sandbox.md has the switches and both APIs.
 
-server      Sandbox: start, stop, one port per instance, the Python API          __main__   `python -m sandbox`
-network     all state, and the way of each request from the wire to the ledger   instance   Instance, Call, rate limits
-wire        HTTP/1.1 on raw sockets: answers that are late, cut or never come    params     query, form, multipart, JSON
-software    what each server software and version does: limits, idempotency      clock      the adjustable clock
-faults      the switches         misbehave   what they do to one request         ledger     what happened, for tests to ask
-control     the switches over HTTP               accounts    connected accounts in one line
-oauth       fediverse logins     limits      nodeinfo and instance documents     entities   JSON shapes of the Mastodon family
-mastodon    its API              statuses    making a status, idempotency        uploads    media      timeline  reading back
-texts       localised errors     pixelfed    its API and quirks                  gotosocial its API and quirks
-instagram   the Graph API        containers  media containers and their states   graph      errors, tokens, paging
-graph_login both ways in         pages       consent, timelines, index           files      css, avatars, pictures
-model       the records          store       memory and SQLite                   media      looking into files     links  addresses
+server       Sandbox: start, stop, one port per instance, the Python API
+__main__     `python -m sandbox`
+network      all state, and the way of each request from the wire to the ledger
+instance     Instance, Call (a request being answered), rate limits
+wire         HTTP/1.1 on raw sockets: answers that are late, cut short or never come
+params       query, form, multipart and JSON as one thing
+software     what each server software and version does: limits, idempotency, media
+clock        the adjustable clock
+model        the records
+store        where they live: memory, or SQLite
+
+faults       the switches
+misbehave    what a switch does to one request
+ledger       what happened, for tests to ask
+accounts     connected accounts in one line
+control      all of that over HTTP
+
+oauth        fediverse logins: registration, consent, codes
+grants       the tokens behind them
+limits       nodeinfo and instance documents
+entities     JSON shapes of the Mastodon family
+mastodon     Mastodon's API; statuses (making one), uploads, timeline (reading back), texts (other languages)
+pixelfed     Pixelfed's API and quirks; pixelfed_posts (making one)
+gotosocial   GoToSocial's API and quirks
+instagram    the Graph API; containers (media on their way), graph (errors, paging), graph_login and
+             facebook_login (the two ways in)
+
+pages        consent, timelines, index
+files        style sheet, avatars, pictures
+media        looking into files
+links        addresses
 """
 
 from sandbox.accounts import Credentials

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sandbox import graph_login, model, oauth, pages, params, wire
+from sandbox import facebook_login, grants, graph_login, model, oauth, pages, params, wire
 from sandbox.instance import Call, Instance
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ FACEBOOK_SCOPES = ["instagram_basic", "instagram_content_publish", "pages_show_l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """All a client would have stored after connecting. `account_id` is the remote id; expires_at is epoch seconds or None.
+    """All a client would have stored after connecting. `account_id` is the remote id; expires_at is epoch
+    seconds or None.
 
     On Instagram with flavour="facebook", access_token is the page's and user_token the person's.
     """
@@ -53,8 +54,10 @@ def connect(
     flavour: str = "instagram",
     **traits: Any,
 ) -> Credentials:
-    """Make (or find) a person and give them a token. traits: locked, silenced, disabled, locale, never_logged_in,
-    default_visibility, language, display_name, account_type (BUSINESS | MEDIA_CREATOR | PERSONAL), restricted."""
+    """Make (or find) a person and give them a token. traits: locked, silenced, disabled, locale,
+    never_logged_in, default_visibility, language, display_name, account_type (BUSINESS | MEDIA_CREATOR |
+    PERSONAL), restricted.
+    """
     call = quiet_call(network, instance)
     handle = handle.lstrip("@")
     found = pages.find_account(call, handle)
@@ -94,7 +97,7 @@ def quiet_call(network: "Network", instance: Instance) -> Call:
 def _connect_fediverse(
     call: Call, account: model.Account, scopes: list[str] | None, app: tuple[str, str | None, str]
 ) -> Credentials:
-    usual = [scope for scope in _USUAL[call.profile.family] if scope in oauth.known_scopes(call)]
+    usual = [scope for scope in _USUAL[call.profile.family] if scope in grants.known_scopes(call)]
     wanted, (name, website, redirect_uri) = scopes or usual, app
     known = (
         one
@@ -102,7 +105,7 @@ def _connect_fediverse(
         if one.instance == call.instance.name and one.name == name and one.redirect_uris == [redirect_uri]
     )
     client = next(known, None) or oauth.add_app(call, name, website, [redirect_uri], wanted)
-    token = oauth.issue(call, client, account, wanted)
+    token = grants.issue(call, client, account, wanted)
     return _credentials(call, account, token, client.client_secret)
 
 
@@ -118,7 +121,7 @@ def _connect_instagram(
     app_id = profile.facebook_app_id
     user = graph_login.issue(call, "facebook", [account.id], wanted, app_id, graph_login.LONG_S)
     page = graph_login.issue(call, "page", [account.id], wanted, app_id, None)
-    extra = {"page_id": graph_login.page_id(account.id), "user_token": user.id}
+    extra = {"page_id": facebook_login.page_id(account.id), "user_token": user.id}
     return _credentials(call, account, page, profile.facebook_app_secret, **extra)
 
 

@@ -1,4 +1,6 @@
-"""The sandbox's own clock: wall time plus an offset, so that tokens, containers and keys can be aged at will."""
+"""The sandbox's own clock: wall time plus an offset, so that tokens, containers and keys can be aged at
+will.
+"""
 
 import datetime
 import time

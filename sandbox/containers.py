@@ -1,4 +1,6 @@
-"""Instagram's media containers: made from addresses we really fetch, watched through their states, published once."""
+"""Instagram's media containers: made from addresses we really fetch, watched through their states, published
+once.
+"""
 
 import asyncio
 import hashlib

@@ -1,7 +1,7 @@
 """The control API on the index port: the same switches tests have in Python, over HTTP, all JSON.
 
-GET/POST/DELETE /_sandbox/faults · GET/DELETE /_sandbox/ledger · GET/POST /_sandbox/clock · GET/POST /_sandbox/instances ·
-POST /_sandbox/accounts · POST /_sandbox/tokens · POST /_sandbox/signed_request
+GET/POST/DELETE /_sandbox/faults · GET/DELETE /_sandbox/ledger · GET/POST /_sandbox/clock · GET/POST
+/_sandbox/instances · POST /_sandbox/accounts · POST /_sandbox/tokens · POST /_sandbox/signed_request
 """
 
 import base64
@@ -24,7 +24,9 @@ async def list_faults(call: Call) -> wire.Response:
 
 
 async def add_fault(call: Call) -> wire.Response:
-    """POST {"kind": …, "instance"?, "method"?, "path"?, "account"?, "times"?, "skip"?, "probability"?, …options}"""
+    """POST {"kind": …, "instance"?, "method"?, "path"?, "account"?, "times"?, "skip"?, "probability"?,
+    …options}
+    """
     values = dict(call.params.values)
     if "seed" in values:
         call.network.faults.seed(int(values.pop("seed")))
@@ -124,7 +126,9 @@ async def change_tokens(call: Call) -> wire.Response:
 
 
 async def send_signed_request(call: Call) -> wire.Response:
-    """POST {"url", "instance"?, "account", "flavour"?}: Meta's deauthorise or data-deletion callback, really sent"""
+    """POST {"url", "instance"?, "account", "flavour"?}: Meta's deauthorise or data-deletion callback, really
+    sent
+    """
     given, network = call.params, call.network
     instance = network.instances.get(given.text("instance", "instagram"))
     if instance is None or not given.text("url"):

@@ -1,4 +1,5 @@
-"""Switches that make the network misbehave: which requests they hit, how often, and what they do to the answer.
+"""Switches that make the network misbehave: which requests they hit, how often, and what they do to the
+answer.
 
 Kinds that replace or spoil the answer (one per request, the oldest matching switch wins):
   drop_before        reset the connection before doing anything
@@ -11,8 +12,8 @@ Kinds that replace or spoil the answer (one per request, the oldest matching swi
   garbage            do the work (commit=False: do not), answer 200 with something that is not JSON
   answer_without_id  do the work, strip the id from the JSON answer
   graph_error        Instagram-shaped error: code, subcode, status, transient; commit=False
-Kinds that bend the handling itself (any number, one of each): slow, expire_token, revoke_token, localised, and the
-INSIDE kinds that the platform modules look for.
+Kinds that bend the handling itself (any number, one of each): slow, expire_token, revoke_token, localised,
+and what the platform modules look for: the INSIDE kinds. docs/sandbox.md describes each.
 """
 
 import random
@@ -130,7 +131,9 @@ class Faults:
         probability: float = 1.0,
         **options: Any,
     ) -> Fault:
-        """Switch one on. instance: name or Instance; path: regex searched in the path; account: handle or id."""
+        """Switch one on. instance: name or Instance; path: regex searched in the path; account: handle or
+        id.
+        """
         if kind not in ANSWERS | TIMING | INSIDE:
             raise ValueError(
                 f"unknown fault {kind!r}; there are {', '.join(sorted(ANSWERS | TIMING | INSIDE))}"
@@ -172,7 +175,9 @@ class Faults:
     def pick(
         self, instance: str, method: str, path: str, account: tuple[str, ...], reused: bool
     ) -> dict[str, Fault]:
-        """The switches this request trips, by kind (all answer-changing kinds share the key `answer`); uses them up."""
+        """The switches this request trips, by kind (all answer-changing kinds share the key `answer`); uses
+        them up.
+        """
         if not self._all:
             return {}
         picked: dict[str, Fault] = {}

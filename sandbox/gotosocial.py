@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from sandbox import entities, limits, media, model, oauth, statuses, timeline, uploads, wire
+from sandbox import entities, grants, limits, media, model, oauth, statuses, timeline, uploads, wire
 from sandbox.clock import from_iso, iso_ms
 from sandbox.instance import Call, Handler, Route
 
@@ -64,11 +64,9 @@ async def upload(call: Call) -> wire.Response:
         refuse(400, f"Bad Request: Key: 'AttachmentRequest.File' {rule}")
     description, limit = call.params.text("description"), profile.description_limit
     if len(description) > limit:
+        rule = f"image description length must be between 0 and {limit} characters (inclusive)"
         said = f"but provided image description was {len(description)} chars"
-        refuse(
-            400,
-            f"Bad Request: image description length must be between 0 and {limit} characters (inclusive), {said}",
-        )
+        refuse(400, f"Bad Request: {rule}, {said}")
     if len(file.body) > profile.image_bytes:
         size = f"{profile.image_bytes / 1024 / 1024:.1f}MiB"
         refuse(400, f"Bad Request: media exceeds configured max size: {size}")
@@ -181,7 +179,7 @@ def _check_token(call: Call, scope: str) -> None:
     if call.account is None:
         refuse(401, "Unauthorized: user not supplied or not authorized")
     if call.fault("permission_missing") or not any(
-        oauth.allows(token.scopes, one) for one in scope.split("|")
+        grants.allows(token.scopes, one) for one in scope.split("|")
     ):
         refuse(403, f"Forbidden: token has insufficient scope permission, requires {scope}")
 

@@ -1,4 +1,6 @@
-"""What all Graph API answers have in common: the error shape, the token check, field selection, usage headers."""
+"""What all Graph API answers have in common: the error shape, the token check, field selection, usage
+headers.
+"""
 
 import json
 from typing import Any, NoReturn
@@ -10,8 +12,8 @@ from sandbox.misbehave import graph_error_body
 
 DAY_S = 86400
 _GONE = (
-    "Unsupported {} request. Object with ID '{}' does not exist, cannot be loaded due to missing permissions, or does "
-    "not support this operation. Please read the Graph API documentation."
+    "Unsupported {} request. Object with ID '{}' does not exist, cannot be loaded due to missing "
+    "permissions, or does not support this operation. Please read the Graph API documentation."
 )
 
 
@@ -26,7 +28,9 @@ def gone(call: Call, key: str) -> NoReturn:
 
 
 def check_token(call: Call, permission: str | None = None) -> model.Token:
-    """The caller's living token; 190 with subcode 463 when expired, 467 when revoked or unknown, 10 without permission."""
+    """The caller's living token; 190 with subcode 463 when expired, 467 when revoked or unknown, 10 without
+    permission.
+    """
     token = call.token
     add_usage(call)
     if token is None:

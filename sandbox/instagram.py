@@ -6,7 +6,7 @@ The commit point is `publish`; what lies before it is in containers.py, how to g
 import time
 from typing import Any
 
-from sandbox import containers, graph, graph_login, links, model, wire
+from sandbox import containers, facebook_login, graph, graph_login, links, model, wire
 from sandbox.clock import iso_graph
 from sandbox.instance import Call, Handler, Route
 
@@ -74,7 +74,7 @@ async def show(call: Call, key: str) -> wire.Response:
         call.account = store.accounts[record.account_id]
         return wire.as_json(graph.select(call, _media_fields(call, record), _MEDIA_FIELDS))
     for account_id in token.account_ids:
-        if key == graph_login.page_id(account_id):
+        if key == facebook_login.page_id(account_id):
             body = {"id": key, "name": "Page", "instagram_business_account": {"id": account_id}}
             return wire.as_json(graph.select(call, body, "id,name"))
     account = graph.account_of(call, token, key)
@@ -254,13 +254,13 @@ ROUTES: list[Route] = [
     _everywhere("GET", r"/dialog/oauth", graph_login.authorize),
     _everywhere("POST", r"/dialog/oauth", graph_login.decide),
     _everywhere("POST", r"/oauth/access_token", graph_login.access_token),
-    _everywhere("GET", r"/oauth/access_token", graph_login.facebook_token),
+    _everywhere("GET", r"/oauth/access_token", facebook_login.access_token),
     _everywhere("GET", r"/access_token", graph_login.long_token),
     _everywhere("GET", r"/refresh_access_token", graph_login.refresh),
-    _everywhere("GET", r"/debug_token", graph_login.debug_token),
+    _everywhere("GET", r"/debug_token", facebook_login.debug_token),
     _everywhere("GET", r"/me", me),
-    _everywhere("GET", r"/me/accounts", graph_login.pages_of_user),
-    _everywhere("GET", r"/me/permissions", graph_login.permissions),
+    _everywhere("GET", r"/me/accounts", facebook_login.pages_of_user),
+    _everywhere("GET", r"/me/permissions", facebook_login.permissions),
     _everywhere("POST", r"/(\d+|me)/media", create_container),
     _everywhere("GET", r"/(\d+|me)/media", list_media),
     _everywhere("POST", r"/(\d+|me)/media_publish", publish),

@@ -1,4 +1,6 @@
-"""The memory of the network: every request that came in and every status that was ever made, whatever became of it."""
+"""The memory of the network: every request that came in and every status that was ever made, whatever became
+of it.
+"""
 
 import threading
 from collections import Counter, deque
@@ -12,7 +14,9 @@ from sandbox.store import Store
 
 @dataclass(slots=True, kw_only=True)
 class RequestEntry:
-    """One request. Times are wall-clock epoch nanoseconds; answered_ns and status are 0 when no answer was sent."""
+    """One request. Times are wall-clock epoch nanoseconds; answered_ns and status are 0 when no answer was
+    sent.
+    """
 
     number: int
     instance: str
@@ -39,7 +43,9 @@ class RequestEntry:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class MediaEntry:
-    """A picture or video of a status, in its place. size_bytes and sha256 are of the file as it was received."""
+    """A picture or video of a status, in its place. size_bytes and sha256 are of the file as it was
+    received.
+    """
 
     id: str
     kind: str
@@ -57,7 +63,9 @@ class MediaEntry:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class StatusEntry:
-    """A status as the network holds it. `hidden`: None, draft, dropped (both never visible) or mixed (live, unlisted)."""
+    """A status as the network holds it. `hidden`: None, draft, dropped (both never visible) or mixed (live,
+    unlisted).
+    """
 
     id: str
     instance: str
@@ -149,7 +157,7 @@ class Ledger:
         Deleted, dropped and draft ones are included; published=True leaves out what was never visible.
         """
         name, who = getattr(instance, "name", instance), _who(account)
-        records = sorted(list(self._store.statuses.values()), key=lambda status: status.committed_ns)
+        records = sorted(self._store.statuses.values(), key=lambda status: status.committed_ns)
         found = [
             self.entry(record)
             for record in records

@@ -1,11 +1,12 @@
-"""Mastodon's API, versions 4.1 to 4.7 (and, by Profile, glitch-soc, Hometown, Akkoma, Pleroma, Takahe, unknown servers).
+"""Mastodon's API, versions 4.1 to 4.7 (and, by Profile, glitch-soc, Hometown, Akkoma, Pleroma, Takahe,
+unknown servers).
 
 Reads top-down: who may, then accounts, media, statuses. Making a status is in statuses.py.
 """
 
 from collections.abc import Callable
 
-from sandbox import entities, limits, model, oauth, pages, statuses, texts, timeline, uploads, wire
+from sandbox import entities, grants, limits, model, oauth, pages, statuses, texts, timeline, uploads, wire
 from sandbox.clock import iso_us
 from sandbox.instance import Call, Handler, Route
 
@@ -28,7 +29,9 @@ def gate(scope: str, family: str = "calls", member: bool = True) -> Callable[[Ha
 
 
 def check_token(call: Call, scope: str, member: bool = True) -> None:
-    """401 without a living token, 403 outside its scopes, 422 for an app-only token, 403 for a disabled person."""
+    """401 without a living token, 403 outside its scopes, 422 for an app-only token, 403 for a disabled
+    person.
+    """
     token = call.token
     if token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now):
         text = "The access token is invalid"
@@ -38,7 +41,7 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
         header = f'Bearer realm="Doorkeeper", error="invalid_token", error_description="{text}"'
         raise wire.Answer(wire.as_json({"error": text}, 401, [("WWW-Authenticate", header)]))
     wanted = scope.split("|")
-    if call.fault("permission_missing") or not any(oauth.allows(token.scopes, one) for one in wanted):
+    if call.fault("permission_missing") or not any(grants.allows(token.scopes, one) for one in wanted):
         raise error(call, 403, "This action is outside the authorized scopes")
     if member and call.account is None:
         raise error(call, 422, "This method requires an authenticated user")
@@ -184,7 +187,9 @@ async def delete_status(call: Call, key: str) -> wire.Response:
 
 
 async def account_statuses(call: Call, account_id: str) -> wire.Response:
-    """GET /api/v1/accounts/ID/statuses: needs read:statuses when a token is sent; without one only public posts"""
+    """GET /api/v1/accounts/ID/statuses: needs read:statuses when a token is sent; without one only public
+    posts
+    """
     if call.request.headers.get("authorization"):
         check_token(call, "read:statuses")
     elif call.profile.closed:

@@ -140,7 +140,7 @@ def _window(limit: int, reset: str) -> list[tuple[str, str]]:
 
 
 def _graph_limit(call: Call, fault: Fault, seconds: float) -> wire.Response:
-    """Meta's limits come as 400 or 403 with a code; the business use case header says when calls work again."""
+    """Meta's limits come as 400 or 403 with a code; a usage header says when calls work again."""
     code = int(fault.option("code", 80002))
     body = graph_error_body(code, fault.option("subcode"), f"(#{code}) Application request limit reached")
     account = call.account.id if call.account else "0"

@@ -21,7 +21,9 @@ class App:
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """A person on one instance. `traits` switch on oddities: locked, silenced, disabled, never_logged_in, locale…"""
+    """A person on one instance. `traits` switch on oddities: locked, silenced, disabled, never_logged_in,
+    locale…
+    """
 
     id: str
     instance: str
@@ -92,7 +94,9 @@ class Upload:
 
 @dataclass(slots=True, kw_only=True)
 class Status:
-    """One post. `hidden` is None, draft (stuck, invisible), dropped (never saved) or mixed (live, not listed)."""
+    """One post. `hidden` is None, draft (stuck, invisible), dropped (never saved) or mixed (live, not
+    listed).
+    """
 
     id: str
     instance: str

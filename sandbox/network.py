@@ -1,5 +1,8 @@
-"""The network itself: its instances, what they know, and the way of every request from the wire to the ledger and back."""
+"""The network itself: its instances, what they know, and the way of every request from the wire to the
+ledger and back.
+"""
 
+import logging
 import re
 import time
 from typing import Any
@@ -27,6 +30,7 @@ from sandbox.ledger import Ledger, RequestEntry
 from sandbox.software import Profile
 from sandbox.store import Store
 
+logger = logging.getLogger("sandbox")
 _FAMILIES: dict[str, list[Route]] = {
     "mastodon": [*mastodon.ROUTES, *pages.ROUTES, *files.ROUTES],
     "pixelfed": [*pixelfed.ROUTES, *pages.ROUTES, *files.ROUTES],
@@ -139,6 +143,9 @@ class Network:
             return await _MISSING[family](call)
         except wire.Answer as refusal:
             return refusal.response
+        except Exception:
+            logger.exception("a bug in the sandbox: %s %s", method, path)
+            return wire.as_json({"error": "a bug in the sandbox, see its log"}, 500)
 
 
 def _compiled(routes: list[Route]) -> list[tuple[str, re.Pattern[str], Handler]]:

@@ -1,4 +1,6 @@
-"""The parameters of a request, however they were sent: query, form, multipart or JSON, nested as Rails nests them."""
+"""The parameters of a request, however they were sent: query, form, multipart or JSON, nested as Rails nests
+them.
+"""
 
 import io
 import json

@@ -1,19 +1,26 @@
 """Pixelfed 0.12's API: what it shares with Mastodon and what it does its own way.
 
-Errors that are no HTTP errors come as 500 (dead tokens too), the idempotency key is burned before the work is done,
-pictures are mandatory, uploads live two hours, mixed albums never show in a listing, tokens rotate.
+Errors that are no HTTP errors come as 500 (dead tokens too), the idempotency key is burned before the
+work is done, pictures are mandatory, uploads live two hours, mixed albums never show in a listing, tokens
+rotate.
 """
 
-import re
-import time
 from collections.abc import Callable
-from typing import Any, NoReturn
 
-from sandbox import entities, limits, links, media, model, oauth, pages, statuses, timeline, uploads, wire
+from sandbox import (
+    entities,
+    grants,
+    limits,
+    media,
+    model,
+    oauth,
+    pages,
+    pixelfed_posts,
+    timeline,
+    uploads,
+    wire,
+)
 from sandbox.instance import Call, Handler, Route
-
-UPLOAD_S = 2 * 3600
-_CW_CHARS = 140
 
 
 def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[Handler], Handler]:
@@ -31,7 +38,7 @@ def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[
             )
             if token is None or dead or call.account is None:
                 return wire.as_json({"error": "Unauthenticated."}, 500)
-            if call.fault("permission_missing") or not oauth.allows(token.scopes, scope):
+            if call.fault("permission_missing") or not grants.allows(token.scopes, scope):
                 return wire.as_json({"error": ""}, 403)
             if throttle:
                 _throttle(call, *throttle)
@@ -52,7 +59,7 @@ async def verify_credentials(call: Call) -> wire.Response:
 async def upload_v1(call: Call) -> wire.Response:
     """POST /api/v1/media: 200 with an address"""
     kept = _accept(call)
-    return wire.as_json(attachment(call, kept) if kept else [])
+    return wire.as_json(pixelfed_posts.attachment(call, kept) if kept else [])
 
 
 @gate("write", ("media", 1250, 86400))
@@ -61,13 +68,13 @@ async def upload_v2(call: Call) -> wire.Response:
     kept = _accept(call)
     if kept is None:
         return wire.as_json([])
-    return wire.as_json({**attachment(call, kept), "url": None}, 202)
+    return wire.as_json({**pixelfed_posts.attachment(call, kept), "url": None}, 202)
 
 
 @gate("read")
 async def show_media(call: Call, key: str) -> wire.Response:
     """GET /api/v1/media/ID: only while unattached and younger than two hours"""
-    return wire.as_json(attachment(call, _upload(call, key)))
+    return wire.as_json(pixelfed_posts.attachment(call, _upload(call, key)))
 
 
 @gate("write", ("media-update", 10, 60))
@@ -75,26 +82,13 @@ async def change_media(call: Call, key: str) -> wire.Response:
     """PUT /api/v1/media/ID: the description"""
     found = _upload(call, key)
     uploads.change(call, found)
-    return wire.as_json(attachment(call, found))
+    return wire.as_json(pixelfed_posts.attachment(call, found))
 
 
 @gate("write", ("statuses", 1000, 86400))
 async def create_status(call: Call) -> wire.Response:
     """POST /api/v1/statuses"""
-    me = _me(call)
-    if me.traits.get("never_logged_in"):
-        return wire.as_json([])
-    _validate(call)
-    visibility = call.params.text("visibility") or "public"
-    if visibility == "direct":
-        _abort(400, "Direct visibility is not available.")
-    _burn(call, me)
-    if call.params.nested("poll") or not (
-        call.params.many("media_ids") or call.params.text("in_reply_to_id")
-    ):
-        _abort(403, "Empty statuses are not allowed")
-    await call.pause()
-    return _save(call, me, "private" if me.traits.get("locked") else visibility)
+    return await pixelfed_posts.create(call, _me(call))
 
 
 @gate("read")
@@ -102,8 +96,8 @@ async def show_status(call: Call, key: str) -> wire.Response:
     """GET /api/v1/statuses/ID"""
     found = timeline.visible(call, key)
     if found is None:
-        _no_model("Status", key)
-    return wire.as_json(status(call, found))
+        pixelfed_posts.no_model("Status", key)
+    return wire.as_json(pixelfed_posts.status(call, found))
 
 
 @gate("write")
@@ -111,15 +105,17 @@ async def delete_status(call: Call, key: str) -> wire.Response:
     """DELETE /api/v1/statuses/ID"""
     found = timeline.own(call, key)
     if found is None:
-        _no_model("Status", key)
-    body = {**status(call, found), "text": found.text}
+        pixelfed_posts.no_model("Status", key)
+    body = {**pixelfed_posts.status(call, found), "text": found.text}
     timeline.delete(call, found, free_media=False)
     return wire.as_json(body)
 
 
 @gate("read")
 async def account_statuses(call: Call, account_id: str) -> wire.Response:
-    """GET /api/v1/accounts/ID/statuses: min_id works like since_id, since_id is ignored, replies are left out"""
+    """GET /api/v1/accounts/ID/statuses: min_id works like since_id, since_id is ignored, replies are left
+    out
+    """
     who, given = call.network.store.accounts.get(account_id), call.params
     if who is None or who.instance != call.instance.name:
         return wire.as_json({"error": "No query results for model [App\\Profile]."}, 404)
@@ -135,7 +131,7 @@ async def account_statuses(call: Call, account_id: str) -> wire.Response:
         and (int(one.id) > low if low else not high or int(one.id) < high)
     ]
     limit = min(max(given.number("limit", 20), 1), 40)
-    return wire.as_json([status(call, one) for one in found[-limit:][::-1]])
+    return wire.as_json([pixelfed_posts.status(call, one) for one in found[-limit:][::-1]])
 
 
 async def login(call: Call) -> wire.Response:
@@ -152,114 +148,34 @@ async def missing(call: Call) -> wire.Response:
     return pages.not_found(call)
 
 
-def attachment(call: Call, upload: model.Upload) -> dict[str, Any]:
-    """Pixelfed's media with its own extra fields."""
-    extras = {
-        "mime": upload.mime,
-        "optimized_url": None,
-        "license": None,
-        "is_nsfw": False,
-        "orientation": None,
-        "filter_name": None,
-        "filter_class": None,
-        "preview_url": links.media_url(call.instance, upload, "small"),
-    }
-    return {**entities.attachment(call, upload), **extras}
-
-
-def status(call: Call, record: model.Status) -> dict[str, Any]:
-    """Pixelfed's status: Mastodon's, always by the application `web` and in English."""
-    album = len(record.media_ids) > 1
-    first = call.network.store.uploads[record.media_ids[0]].kind if record.media_ids else "text"
-    kind = {"image": "photo", "gifv": "photo"}.get(first, first)
-    extras = {"language": "en", "content_text": record.text, "pf_type": f"{kind}:album" if album else kind}
-    return {**entities.status(call, record), **extras, "content": record.text.replace("\n", "<br />\n")}
-
-
 def _accept(call: Call) -> model.Upload | None:
     """None for a person who never opened the web app: 200 with `[]`, and nothing was kept."""
     if _me(call).traits.get("never_logged_in"):
         return None
     file, profile = call.params.files.get("file"), call.profile
     if file is None:
-        _unprocessable("file", "The file field is required.")
+        pixelfed_posts.unprocessable("file", "The file field is required.")
     if len(call.params.text("description")) > profile.description_limit:
         text = f"The description must not be greater than {profile.description_limit} characters."
-        _unprocessable("description", text)
+        pixelfed_posts.unprocessable("description", text)
     if len(file.body) > profile.image_bytes:
-        _unprocessable("file", f"The file must not be greater than {profile.image_bytes // 1024} kilobytes.")
+        pixelfed_posts.unprocessable(
+            "file", f"The file must not be greater than {profile.image_bytes // 1024} kilobytes."
+        )
     try:
         seen = media.look(file.body)
     except media.NotMedia:
-        _abort(403, "Invalid or unsupported mime type.")
+        pixelfed_posts.abort(403, "Invalid or unsupported mime type.")
     if seen.mime not in profile.mime_types:
-        _abort(403, "Invalid or unsupported mime type.")
+        pixelfed_posts.abort(403, "Invalid or unsupported mime type.")
     key = call.network.store.small_id()
     return uploads.keep(call, file.body, seen, call.params.text("description") or None, key)
 
 
-def _validate(call: Call) -> None:
-    given, profile = call.params, call.profile
-    if call.malformed:
-        _unprocessable("status", "The request body is not readable.")
-    if len(given.text("status")) > profile.max_characters:
-        _unprocessable("status", f"The status must not be greater than {profile.max_characters} characters.")
-    if len(given.many("media_ids")) > profile.max_media:
-        _unprocessable("media_ids", f"The media ids must not have more than {profile.max_media} items.")
-    if len(given.text("spoiler_text")) > _CW_CHARS:
-        _unprocessable("spoiler_text", f"The spoiler text must not be greater than {_CW_CHARS} characters.")
-    if given.text("visibility") not in ("", "public", "unlisted", "private", "direct"):
-        _unprocessable("visibility", "The selected visibility is invalid.")
-
-
-def _burn(call: Call, me: model.Account) -> None:
-    """The key is spent before anything is done, and stays spent when the rest fails."""
-    key = call.request.headers.get("idempotency-key")
-    repeat = statuses.recall(call, me, key)
-    if repeat is not None:
-        raise wire.Answer(repeat)
-    statuses.remember(call, me, key)
-
-
-def _save(call: Call, me: model.Account, visibility: str) -> wire.Response:
-    given, store = call.params, call.network.store
-    keys = given.many("media_ids")
-    free = [found for key in keys if (found := uploads.find(call, key, max_age_s=UPLOAD_S))]
-    if keys and not free:
-        _abort(400, "Invalid media_ids")
-    sensitive = given.flag("sensitive")
-    record = model.Status(
-        id=store.snowflake(),
-        instance=call.instance.name,
-        account_id=me.id,
-        created_at=call.now,
-        committed_ns=time.time_ns(),
-        text=re.sub(r"<[^>]*>", "", given.text("status")),
-        spoiler_text=given.text("spoiler_text") if sensitive else "",
-        sensitive=sensitive,
-        visibility=visibility,
-        language="en",
-        in_reply_to_id=given.text("in_reply_to_id") or None,
-        media_ids=[upload.id for upload in free],
-        client_id=call.token.client_id if call.token else "",
-        idempotency_key=call.request.headers.get("idempotency-key"),
-    )
-    stuck = len(free) < len(keys) or call.fault("stuck_draft") is not None
-    mixed = len({upload.kind == "video" for upload in free}) > 1
-    record.hidden = "draft" if stuck else "mixed" if mixed else None
-    statuses.commit(call, record)
-    if stuck:
-        _no_model("Media", next((key for key in keys if key not in record.media_ids), "0"))
-    if call.fault("silently_drop"):
-        record.hidden = "dropped"
-        store.keep(record)
-    return wire.as_json(status(call, record))
-
-
 def _upload(call: Call, key: str) -> model.Upload:
-    found = uploads.find(call, key, max_age_s=UPLOAD_S)
+    found = uploads.find(call, key, max_age_s=pixelfed_posts.UPLOAD_S)
     if found is None:
-        _no_model("Media", key)
+        pixelfed_posts.no_model("Media", key)
     return found
 
 
@@ -275,19 +191,6 @@ def _throttle(call: Call, family: str, limit: int, period_s: int) -> None:
         wait = max(round(window.resets_at - call.now), 1)
         headers = [("Retry-After", str(wait)), ("X-RateLimit-Reset", f"{window.resets_at:.0f}")]
         raise wire.Answer(wire.as_json({"error": "Too Many Attempts."}, 429, headers))
-
-
-def _abort(status: int, text: str) -> NoReturn:
-    raise wire.Answer(wire.as_json({"error": text}, status))
-
-
-def _unprocessable(field: str, text: str) -> NoReturn:
-    """Validation: 500 with an `errors` object (422 on newer builds)."""
-    raise wire.Answer(wire.as_json({"message": text, "errors": {field: [text]}}, 500))
-
-
-def _no_model(kind: str, key: str) -> NoReturn:
-    raise wire.Answer(wire.as_json({"error": f"No query results for model [App\\{kind}] {key}"}, 500))
 
 
 def _me(call: Call) -> model.Account:

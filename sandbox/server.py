@@ -57,8 +57,9 @@ class Sandbox:
 
     @classmethod
     def start(cls, port: int = 0, **options: Any) -> "Sandbox":
-        """Open all ports and return once they listen. port=0 takes free ones; data=FILE keeps state in SQLite;
-        instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory."""
+        """Open all ports and return once they listen. port=0 takes free ones; data=FILE keeps state in
+        SQLite; instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory.
+        """
         sandbox = cls(port=port, **options)
         sandbox._thread.start()
         try:
@@ -122,11 +123,15 @@ class Sandbox:
         name: str | None = None,
         **options: Any,
     ) -> Instance:
-        """Another server on a free port; options are fields of software.Profile (limits, idempotency, media_guard…)."""
+        """Another server on a free port; options are fields of software.Profile (limits, idempotency,
+        media_guard…).
+        """
         return self._wait(self.open_instance(software, version, name=name, **options))
 
     def configure(self, name: str | Instance, **options: Any) -> Instance:
-        """Change an instance while it runs; with software= or version= it becomes that software, as if reinstalled."""
+        """Change an instance while it runs; with software= or version= it becomes that software, as if
+        reinstalled.
+        """
 
         def change() -> Instance:
             one = self.instance(name)
@@ -160,7 +165,7 @@ class Sandbox:
         return self.network.clock.now()
 
     def signed_request(self, account: Credentials, secret: str | None = None) -> str:
-        """The `signed_request` Meta would post to a deauthorise or data-deletion callback for this account."""
+        """What Meta would post to a deauthorise or data-deletion callback for this account."""
         payload = {"user_id": account.account_id, "issued_at": int(self.now())}
         return control.signed_request(payload, secret or account.client_secret)
 

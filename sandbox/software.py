@@ -1,4 +1,5 @@
-"""What each server software does, version by version: limits, idempotency, media handling. Every field can be overridden.
+"""What each server software does, version by version: limits, idempotency, media handling. Every field can
+be overridden.
 
 Sources: the software's own code and observation of running servers; docs/sandbox.md names the quirks.
 """
@@ -12,15 +13,18 @@ IMAGES = ["image/jpeg", "image/png", "image/gif", "image/heic", "image/heif", "i
 VIDEOS = ["video/webm", "video/mp4", "video/quicktime", "video/ogg"]
 AUDIO = ["audio/wave", "audio/wav", "audio/ogg", "audio/mpeg", "audio/mp3", "audio/flac", "audio/aac"]
 
+PIXELFED_TYPES = (*IMAGES[:3], "image/heic", "image/webp", "image/avif", "video/mp4", "video/mov")
+GOTOSOCIAL_TYPES = (*IMAGES[:3], "image/apng", "image/webp", "image/avif", *VIDEOS[:3])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How one instance behaves.
 
-    family: mastodon | pixelfed | gotosocial | instagram (which module answers).
-    idempotency: replay | bug500 (a repeat answers 500) | cached (whole answer replayed) | tripwire (400) | none.
-    rate_limits: headers (counted, shown, never enforced) | enforce | off; rate_limit_overrides {family: limit} is enforced.
-    counting: graphemes | codepoints.
+    family: mastodon | pixelfed | gotosocial | instagram (which module answers). idempotency: replay |
+    bug500 (a repeat answers 500) | cached (whole answer replayed) | tripwire (400) | none. rate_limits:
+    headers (counted, shown, never enforced) | enforce | off; rate_limit_overrides {family: limit} is
+    enforced. counting: graphemes | codepoints.
     """
 
     family: str
@@ -114,8 +118,7 @@ def _pixelfed(software: str, version: str | None) -> Profile:
         video_bytes=15_000 * 1024,
         image_pixels=2_073_600,
         video_pixels=2_073_600,
-        mime_types=("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif", "image/heic")
-        + ("video/mp4", "video/mov"),
+        mime_types=PIXELFED_TYPES,
         poll_options=0,
         poll_option_chars=0,
         idempotency="tripwire",
@@ -136,8 +139,7 @@ def _gotosocial(software: str, version: str | None) -> Profile:
         video_bytes=40 * 1024 * 1024,
         image_pixels=2_147_483_647,
         video_pixels=2_147_483_647,
-        mime_types=("image/jpeg", "image/gif", "image/webp", "image/avif", "image/png", "image/apng")
-        + ("video/mp4", "video/webm", "video/quicktime", "audio/mpeg", "audio/flac", "audio/ogg"),
+        mime_types=(*GOTOSOCIAL_TYPES, "audio/mpeg", "audio/flac", "audio/ogg"),
         poll_options=6,
         media_guard=True,
         media_processing_s=0.0,

@@ -1,4 +1,5 @@
-"""Making a status the way Mastodon makes one: what is refused, what the key is good for, which pictures may be attached.
+"""Making a status the way Mastodon makes one: what is refused, what the key is good for, which pictures may
+be attached.
 
 Akkoma, Takahe and unknown servers run through here too, with their differences in the Profile.
 """
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import regex
 
-from sandbox import entities, model, wire
+from sandbox import entities, model, uploads, wire
 from sandbox.clock import from_iso, iso_ms
 from sandbox.instance import Call
 
@@ -81,15 +82,15 @@ async def _make(call: Call, author: model.Account, key: str | None) -> wire.Resp
 def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
     """Check everything a server checks and build the record; raises wire.Answer with the refusal."""
     given = call.params
-    uploads = _attachable(call, author, given.many("media_ids"))
+    attached = _attachable(call, given.many("media_ids"))
     text, spoiler = given.text("status").strip(), given.text("spoiler_text")
     text = text.replace(f"@{call.instance.domain}", "")
     if not text and spoiler:
         text, spoiler = spoiler, ""
     poll = _poll(call)
-    if poll and uploads and not call.profile.poll_with_media:
+    if poll and attached and not call.profile.poll_with_media:
         invalid("Cannot attach a poll to a post with media")
-    if not text and not uploads and not poll:
+    if not text and not attached and not poll:
         invalid("Validation failed: Text can't be blank")
     if length(call, spoiler, text) > call.profile.max_characters:
         invalid(f"Validation failed: Text character limit of {call.profile.max_characters} exceeded")
@@ -110,7 +111,7 @@ def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
         visibility=_visibility(call, author),
         language=_language(call, author),
         in_reply_to_id=parent,
-        media_ids=[] if call.fault("drop_media") else [upload.id for upload in uploads],
+        media_ids=[] if call.fault("drop_media") else [upload.id for upload in attached],
         poll=poll,
         client_id=call.token.client_id if call.token else "",
         idempotency_key=key,
@@ -161,29 +162,22 @@ def _save(call: Call, draft: model.Status) -> wire.Response:
 
 def scheduled(call: Call, record: model.Status) -> dict[str, object]:
     """A ScheduledStatus: in somebody else's queue, with an id of another space."""
-    uploads = [call.network.store.uploads[key] for key in record.media_ids]
+    attached = [call.network.store.uploads[key] for key in record.media_ids]
     return {
         "id": str(int(record.id[-6:])) if record.id.isdigit() else record.id,
         "scheduled_at": iso_ms(record.details["scheduled_at"]),
         "params": {"text": record.text, "visibility": record.visibility, "scheduled_at": None},
-        "media_attachments": [entities.attachment(call, upload) for upload in uploads],
+        "media_attachments": [entities.attachment(call, upload) for upload in attached],
     }
 
 
-def _attachable(call: Call, author: model.Account, keys: list[str]) -> list[model.Upload]:
-    profile, store = call.profile, call.network.store
+def _attachable(call: Call, keys: list[str]) -> list[model.Upload]:
+    profile = call.profile
     if len(keys) > profile.max_media:
         invalid(f"Cannot attach more than {profile.max_media} files")
-    found: list[model.Upload] = []
-    lost: list[str] = []
-    for key in keys:
-        upload = store.uploads.get(key)
-        if upload is None or upload.account_id != author.id or upload.deleted:
-            lost.append(key)
-        elif upload.status_id is not None and profile.software != "takahe":
-            lost.append(key)
-        else:
-            found.append(upload)
+    again = profile.software == "takahe"
+    found = [one for key in keys if (one := uploads.find(call, key, attached_too=again))]
+    lost = [key for key in keys if key not in {one.id for one in found}]
     if lost and profile.media_guard:
         invalid(f"Media {', '.join(lost)} not found or already attached to another post")
     if any(upload.ready_at > call.now or upload.polls_left > 0 or upload.failed for upload in found):

@@ -26,7 +26,8 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 class Store:
     """Every record by kind and id, plus the pictures' bytes.
 
-    keep_pictures bounds how many pictures stay in memory (hashes and sizes always stay); with a file all are kept there.
+    keep_pictures bounds how many pictures stay in memory (hashes and sizes always stay); with a file all
+    are kept there.
     """
 
     def __init__(self, clock: Clock, path: str | None = None, keep_pictures: int = 500) -> None:

@@ -1,4 +1,6 @@
-"""Error texts in other languages, as servers answer them to people who set one: never to be relied upon by a client."""
+"""Error texts in other languages, as servers answer them to people who set one: never to be relied upon by a
+client.
+"""
 
 import json
 
@@ -16,7 +18,7 @@ _TRANSLATIONS = {
         "Validation failed": "Gültigkeitsprüfung fehlgeschlagen",
         "Text can't be blank": "Text muss ausgefüllt werden",
         "Media": "Medium",
-        "not found or already attached to another post": "nicht gefunden oder schon an einen Beitrag angehängt",
+        "not found or already attached to another post": "nicht gefunden oder schon angehängt",
     },
     "ja": {
         "The access token is invalid": "アクセストークンは無効です",

@@ -35,7 +35,9 @@ def delete(call: Call, found: model.Status, free_media: bool = True) -> None:
 
 
 def listing(call: Call, who: model.Account, default: int, most: int) -> wire.Response:
-    """Newest first, with Link headers. min_id pages upwards from the anchor, since_id shows the newest above it."""
+    """Newest first, with Link headers. min_id pages upwards from the anchor, since_id shows the newest above
+    it.
+    """
     page = _page(call, _seen(call, who), min(max(call.params.number("limit", default), 1), most))
     links = []
     if page:

@@ -1,7 +1,8 @@
-"""HTTP/1.1 on raw sockets (h11 over asyncio streams), so that an answer can be late, cut short or never come.
+"""HTTP/1.1 on raw sockets (h11 over asyncio streams), so that an answer can be late, cut short or never
+come.
 
-`serve` reads requests from one connection and hands each to `answer`. What comes back is a Response, or Dropped
-is raised: then the connection is reset without a byte.
+`serve` reads requests from one connection and hands each to `answer`. What comes back is a Response, or
+Dropped is raised: then the connection is reset without a byte.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 @dataclass(slots=True)
 class Request:
-    """One request as it came in. Header names are lower case; `reused` says the connection had served one before."""
+    """One request as it came in. Header names are lower case; `reused` says the connection had served one
+    before.
+    """
 
     method: str
     path: str
