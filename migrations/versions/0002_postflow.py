@@ -1,4 +1,4 @@
-"""PostFlow's own tables: people, accounts, media, posts, deliveries and their story."""
+"""PostFlow's own tables."""
 
 from migrations import script
 

@@ -144,9 +144,7 @@ class EmbeddedPostgres:
         while (last_words := self._try_to_launch(command, deadline)) is not None:
             # Sessions of a killed server still hold its memory; they notice and leave within moments.
             if "shared memory" not in last_words or time.monotonic() > deadline:
-                raise errors.Misconfigured(
-                    f"The local database did not start. It said:\n{last_words.strip()}"
-                )
+                raise errors.Misconfigured(f"The local database did not start. It said:\n{last_words.strip()}")
             time.sleep(0.2)
 
     def _try_to_launch(self, command: list[str], deadline: float) -> str | None:

@@ -31,7 +31,7 @@ class Place:
         self._lock.close()
 
     def make_socket_dir(self) -> None:
-        """Only its owner may enter: that is the whole authentication. We hold the lock, so an old one is stale."""
+        """Only its owner may enter: that is all the authentication. An old one is stale: we hold the lock."""
         uid = self.as_user.get("user", os.geteuid())
         shutil.rmtree(self.socket_dir, ignore_errors=True)
         try:

@@ -240,9 +240,7 @@ def server_owner(home: Path) -> os.stat_result:
 
 
 def ephemeral_homes() -> list[Path]:
-    return [
-        home for shelf in ("/dev/shm", tempfile.gettempdir()) for home in Path(shelf).glob("postflow-eph*")
-    ]
+    return [home for shelf in ("/dev/shm", tempfile.gettempdir()) for home in Path(shelf).glob("postflow-eph*")]
 
 
 def wait_for(condition) -> None:

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""PostFlow on your machine, from nothing but Python 3.11 or newer and a network to download from.
+
+    python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
+    python3 run.py test [...]   the tests; what follows goes to pytest
+    python3 run.py lint         ruff, basedpyright, import-linter
+    python3 run.py chaos [...]  kill things while posts go out, and count (benchmarks/chaos.py)
+    python3 run.py bench lateness|claim [...]   what the claims about time rest on
+    python3 run.py <command> [...]              any other `postflow` command
+
+Needs no uv, no virtual environment and no PostgreSQL: what is missing goes into .uv and .venv beside it.
+"""
+
+# Standard library only, and plain enough to be read by the older Pythons it has a sentence for.
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+UV_VERSION = "0.13.9"
+OLDEST_UV = (0, 7)
+OLDEST_PYTHON = (3, 11)
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def main(words):
+    if sys.version_info < OLDEST_PYTHON:
+        use_a_newer_python()
+    if os.name != "posix":
+        sys.exit("PostFlow runs on Linux and macOS. On Windows, run it inside WSL.")
+    os.chdir(HERE)
+    groups, commands = plan(words)
+    synchronise(find_uv() or fetch_uv(), groups)
+    environment = dict(os.environ)
+    environment["PATH"] = bin_directory() + os.pathsep + environment.get("PATH", os.defpath)
+    if len(commands) == 1:  # become it: signals reach it directly, and nothing of us is left to kill
+        sys.stdout.flush()
+        os.execve(os.path.join(bin_directory(), commands[0][0]), commands[0], environment)
+    failed = [command[0] for command in commands if subprocess.call(command, env=environment)]
+    if failed:
+        sys.exit(f"Not clean: {', '.join(failed)}")
+
+
+def plan(words):
+    """Which dependency groups beside the default ones, and which commands."""
+    first, rest = (words[0], words[1:]) if words else ("", [])
+    if first == "test":
+        return [], [["pytest", *(rest or ["-n", str(min(os.cpu_count() or 1, 4))])]]
+    if first == "lint":
+        commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
+        return ["lint"], [command.split() for command in commands]
+    if first == "chaos":
+        return [], [["python", "-m", "benchmarks.chaos", *rest]]
+    if first == "bench":
+        if not rest or rest[0].startswith("-"):
+            sys.exit("Which one? python3 run.py bench lateness, or: python3 run.py bench claim")
+        return ["bench"], [["python", "-m", f"benchmarks.{rest[0]}", *rest[1:]]]
+    if first and not first.startswith("-"):
+        return [], [["postflow", *words]]
+    return [], [["postflow", "dev", *words]]
+
+
+def use_a_newer_python():
+    """Another one on PATH, if there is one: `python3` is the system's, and systems live long."""
+    for minor in range(19, OLDEST_PYTHON[1] - 1, -1):
+        newer = shutil.which(f"python3.{minor}")
+        if newer and not why_not([newer, "-c", ""]):
+            os.execv(newer, [newer, *sys.argv])
+    version = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(f"PostFlow needs Python 3.11 or newer, and {sys.executable} is {version}. Please install one.")
+
+
+def synchronise(uv, groups):
+    """Bring .venv to what uv.lock says, with this very Python. Downloads only what is missing."""
+    if not os.path.exists(bin_directory()):
+        say("Setting up .venv, only this first time")
+    environment = dict(os.environ, UV_PYTHON=this_python())
+    environment.pop("VIRTUAL_ENV", None)  # some other project's
+    command = [uv, "sync", "--locked", "--inexact", "--quiet"]
+    for group in groups:
+        command += ["--group", group]
+    if subprocess.call(command, env=environment):
+        sys.exit("The dependencies could not be installed; what uv said stands above. Is there a network?")
+
+
+def find_uv():
+    """Our own or the one on PATH, if it really runs (a version manager's shim may not) and is not too old."""
+    for candidate in (own_uv(), shutil.which("uv")):
+        if not candidate or not os.path.exists(candidate):
+            continue
+        try:
+            said = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False).stdout
+        except OSError:
+            continue
+        version = re.match(r"uv (\d+)\.(\d+)", said)
+        if version and tuple(map(int, version.groups())) >= OLDEST_UV:
+            return candidate
+    return None
+
+
+def fetch_uv():
+    """uv from PyPI into .uv, by a virtual environment's pip or, if Debian left that out, by this Python's."""
+    say("Fetching uv, which installs the rest")
+    os.makedirs(os.path.dirname(own_uv()), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=os.path.dirname(own_uv())) as room:
+        venv, target = os.path.join(room, "venv"), os.path.join(room, "target")
+        pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            f"uv=={UV_VERSION}",
+        ]
+        in_a_venv = [[this_python(), "-m", "venv", venv], [os.path.join(venv, "bin", "python"), *pip]]
+        without = [[this_python(), *pip, "--target", target]]
+        reasons = []
+        for steps, prefix in ((in_a_venv, venv), (without, target)):
+            reason = next(filter(None, map(why_not, steps)), None)
+            if not reason:
+                os.replace(os.path.join(prefix, "bin", "uv"), own_uv())  # whole or not at all
+                return own_uv()
+            reasons.append(reason)
+    sys.exit(
+        "uv is missing and could not be fetched: this Python has neither a working `venv` nor a working\n"
+        "`pip`, or there is no network. On Debian and Ubuntu: apt install python3-pip python3-venv. Or:\n"
+        "https://docs.astral.sh/uv/getting-started/installation/\n\n" + "\n".join(reasons)
+    )
+
+
+def why_not(command):
+    """Runs it. None when it went well, else what it said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{command[0]}: {error}"
+    if done.returncode == 0:
+        return None
+    return f"{' '.join(command[:4])}: {(done.stderr or done.stdout).strip()[-500:]}"
+
+
+def own_uv():
+    return os.path.join(HERE, ".uv", f"uv-{UV_VERSION}")
+
+
+def this_python():
+    """Not the virtual environment's we may be running in: uv is about to build one."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def bin_directory():
+    return os.path.join(HERE, os.environ.get("UV_PROJECT_ENVIRONMENT", ".venv"), "bin")
+
+
+def say(sentence):
+    print(f"{sentence} ...", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,24 @@
+"""How gunicorn serves the web side: `gunicorn --config python:web.gunicorn "web.app:create_app()"`.
+
+Threads, not an event loop: pages are short, and the database is asked from plain functions.
+"""
+
+import os
+from pathlib import Path
+
+bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "gthread"
+threads = int(os.environ.get("WEB_THREADS", "8"))
+timeout = 60
+graceful_timeout = 10  # platforms kill 10 to 30 s after SIGTERM
+keepalive = 5
+#: Heartbeats in memory: a slow disk must not make a worker look dead.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+#: gunicorn 27 would open a control socket in the home directory, which a container's user may not have.
+control_socket_disable = True
+accesslog = "-"
+#: Without the query string: codes and states of sign-ins to the networks travel there.
+access_log_format = '%({x-forwarded-for}i)s %(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+errorlog = "-"
+loglevel = os.environ.get("POSTFLOW_LOG_LEVEL", "info").lower()
