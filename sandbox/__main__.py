@@ -12,12 +12,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse arguments, serve, and leave quickly when told to."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description="A social network in a box.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument(
-        "--port", type=int, default=8900, help="index and control API; instances take the next ports"
-    )
-    parser.add_argument(
-        "--data", metavar="FILE.sqlite3", help="keep accounts, tokens and statuses across restarts"
-    )
+    parser.add_argument("--port", type=int, default=8900, help="index and control API; instances take the next ports")
+    parser.add_argument("--data", metavar="FILE.sqlite3", help="keep accounts, tokens and statuses across restarts")
     options = parser.parse_args(arguments)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

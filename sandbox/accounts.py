@@ -109,9 +109,7 @@ def _connect_fediverse(
     return _credentials(call, account, token, client.client_secret)
 
 
-def _connect_instagram(
-    call: Call, account: model.Account, scopes: list[str] | None, flavour: str
-) -> Credentials:
+def _connect_instagram(call: Call, account: model.Account, scopes: list[str] | None, flavour: str) -> Credentials:
     profile = call.profile
     if flavour != "facebook":
         wanted = scopes or graph_login.INSTAGRAM_SCOPES
@@ -125,9 +123,7 @@ def _connect_instagram(
     return _credentials(call, account, page, profile.facebook_app_secret, **extra)
 
 
-def _credentials(
-    call: Call, account: model.Account, token: model.Token, secret: str, **extra: str
-) -> Credentials:
+def _credentials(call: Call, account: model.Account, token: model.Token, secret: str, **extra: str) -> Credentials:
     return Credentials(
         instance=call.instance.name,
         url=call.instance.url,

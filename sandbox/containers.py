@@ -201,9 +201,7 @@ def _take_picture(call: Call, container: model.Container, taken: bytes) -> model
         graph.refuse(36001, 2207005, "The image format is not supported. Please use JPEG.")
     ratio = seen.width / max(seen.height, 1)
     if container.media_type == "IMAGE" and not 0.795 <= ratio <= 1.915:
-        graph.refuse(
-            36003, 2207009, "The submitted image has an aspect ratio that is not between 4:5 and 1.91:1."
-        )
+        graph.refuse(36003, 2207009, "The submitted image has an aspect ratio that is not between 4:5 and 1.91:1.")
     return _keep(call, container, taken, seen)
 
 

@@ -133,9 +133,7 @@ async def send_signed_request(call: Call) -> wire.Response:
     instance = network.instances.get(given.text("instance", "instagram"))
     if instance is None or not given.text("url"):
         _refuse("url and a known instance are needed")
-    who = next(
-        (one for one in network.store.accounts.values() if one.username == given.text("account")), None
-    )
+    who = next((one for one in network.store.accounts.values() if one.username == given.text("account")), None)
     secret = instance.profile.app_secret
     if given.text("flavour") == "facebook":
         secret = instance.profile.facebook_app_secret

@@ -18,6 +18,9 @@ def account(call: Call, who: model.Account) -> dict[str, Any]:
     instance, posts = call.instance, call.network.store.by_account.get(who.id, [])
     visible = [post for post in posts if post.deleted_at is None and post.hidden is None]
     avatar, page = links.avatar_url(instance, who), links.profile_url(instance, who)
+    newer: dict[str, Any] = {"noindex": False} if call.profile.family == "mastodon" else {}
+    if is_newer(call):
+        newer = {"uri": call.url(f"/users/{who.username}")}
     return {
         "id": who.id,
         "username": who.username,
@@ -30,7 +33,6 @@ def account(call: Call, who: model.Account) -> dict[str, Any]:
         "created_at": iso_day(who.created_at) + "T00:00:00.000Z",
         "note": "",
         "url": page,
-        "uri": call.url(f"/users/{who.username}"),
         "avatar": avatar,
         "avatar_static": avatar,
         "header": call.url("/headers/original/missing.png"),
@@ -42,6 +44,7 @@ def account(call: Call, who: model.Account) -> dict[str, Any]:
         "emojis": [],
         "roles": [],
         "fields": [],
+        **newer,
     }
 
 
@@ -103,27 +106,22 @@ def status(call: Call, record: model.Status, source: bool = False) -> dict[str, 
         "reblogs_count": 0,
         "favourites_count": 0,
         "edited_at": iso_ms(record.edited_at) if record.edited_at else None,
-        "favourited": False,
-        "reblogged": False,
-        "muted": False,
-        "bookmarked": False,
-        "pinned": False,
     }
+    if call.account is not None:
+        body |= dict.fromkeys(("favourited", "reblogged", "muted", "bookmarked", "pinned"), False)
+        body["filtered"] = []
     body |= {"text": record.text} if source else {"content": render(call, record.text)}
     return body | {
-        "filtered": [],
         "reblog": None,
         "application": _application(call, record, author),
         "account": account(call, author),
         "media_attachments": [attachment(call, store.uploads[key]) for key in record.media_ids],
         "mentions": [],
-        "tags": [
-            {"name": tag.lower(), "url": call.url(f"/tags/{tag.lower()}")} for tag in TAG.findall(record.text)
-        ],
+        "tags": [{"name": tag.lower(), "url": call.url(f"/tags/{tag.lower()}")} for tag in TAG.findall(record.text)],
         "emojis": [],
-        "quote": None,
         "card": None,
         "poll": poll(call, record) if record.poll else None,
+        **({"quote": None, "quotes_count": 0} if is_newer(call) else {}),
     }
 
 
@@ -155,6 +153,11 @@ def render(call: Call, text: str) -> str:
 
     paragraphs = [linked(html.escape(part, quote=False)) for part in re.split(r"\n{2,}", text) if part]
     return "".join(f"<p>{part.replace(chr(10), '<br />')}</p>" for part in paragraphs)
+
+
+def is_newer(call: Call) -> bool:
+    """Mastodon 4.3 brought fields that older versions and other software do not send."""
+    return call.profile.software == "mastodon" and call.profile.at_least("4.3")
 
 
 def _application(call: Call, record: model.Status, author: model.Account) -> dict[str, Any] | None:

@@ -10,25 +10,19 @@ async def access_token(call: Call) -> wire.Response:
     """GET /vX/oauth/access_token: a code for an hour, or fb_exchange_token for sixty days"""
     given, profile = call.params, call.profile
     if given.text("client_id") != profile.facebook_app_id:
-        graph.refuse(
-            101, None, "Error validating application. Cannot get application info due to a system error."
-        )
+        graph.refuse(101, None, "Error validating application. Cannot get application info due to a system error.")
     if given.text("client_secret") != profile.facebook_app_secret:
         graph.refuse(1, None, "Error validating client secret.")
     if given.text("grant_type") == "fb_exchange_token":
         old = call.network.store.tokens.get(given.text("fb_exchange_token"))
         if old is None or old.revoked or (old.expires_at or 0) <= call.now:
             graph.refuse(190, 463, "Error validating access token: Session has expired.")
-        token = graph_login.issue(
-            call, "facebook", old.account_ids, old.scopes, old.client_id, graph_login.LONG_S
-        )
+        token = graph_login.issue(call, "facebook", old.account_ids, old.scopes, old.client_id, graph_login.LONG_S)
     else:
         code = graph_login.redeem(call)
         if code is None:
             graph.refuse(100, 36009, "This authorization code has been used.")
-        token = graph_login.issue(
-            call, "facebook", code.account_ids, code.scopes, code.client_id, graph_login.SHORT_S
-        )
+        token = graph_login.issue(call, "facebook", code.account_ids, code.scopes, code.client_id, graph_login.SHORT_S)
     body = {"access_token": token.id, "token_type": "bearer"}
     return wire.as_json({**body, "expires_in": round((token.expires_at or 0) - call.now)})
 
@@ -40,9 +34,7 @@ async def pages_of_user(call: Call) -> wire.Response:
         return wire.as_json({"data": []})
     entries = [_page(call, token, key) for key in token.account_ids]
     wanted = graph.fields(call, "id,name,access_token")
-    return graph.page_of(
-        call, [{n: v for n, v in entry.items() if n in [*wanted, "id"]} for entry in entries]
-    )
+    return graph.page_of(call, [{n: v for n, v in entry.items() if n in [*wanted, "id"]} for entry in entries])
 
 
 async def permissions(call: Call) -> wire.Response:
@@ -91,10 +83,7 @@ def _page(call: Call, token: model.Token, account_id: str) -> dict[str, Any]:
         (
             one
             for one in call.network.store.tokens.values()
-            if one.kind == "page"
-            and one.account_ids == [account_id]
-            and not one.revoked
-            and one.expires_at is None
+            if one.kind == "page" and one.account_ids == [account_id] and not one.revoked and one.expires_at is None
         ),
         None,
     )

@@ -135,9 +135,7 @@ class Faults:
         id.
         """
         if kind not in ANSWERS | TIMING | INSIDE:
-            raise ValueError(
-                f"unknown fault {kind!r}; there are {', '.join(sorted(ANSWERS | TIMING | INSIDE))}"
-            )
+            raise ValueError(f"unknown fault {kind!r}; there are {', '.join(sorted(ANSWERS | TIMING | INSIDE))}")
         if kind == "rate_limit" and options.setdefault("style", "mastodon") not in STYLES:
             raise ValueError(f"unknown style {options['style']!r}; there are {', '.join(sorted(STYLES))}")
         if kind == "slow" and "seconds" not in options:
@@ -172,9 +170,7 @@ class Faults:
         with self._lock:
             return list(self._all)
 
-    def pick(
-        self, instance: str, method: str, path: str, account: tuple[str, ...], reused: bool
-    ) -> dict[str, Fault]:
+    def pick(self, instance: str, method: str, path: str, account: tuple[str, ...], reused: bool) -> dict[str, Fault]:
         """The switches this request trips, by kind (all answer-changing kinds share the key `answer`); uses
         them up.
         """
@@ -201,9 +197,7 @@ class Faults:
                 self._all.remove(fault)
 
 
-def _matches(
-    fault: Fault, instance: str, method: str, path: str, account: tuple[str, ...], reused: bool
-) -> bool:
+def _matches(fault: Fault, instance: str, method: str, path: str, account: tuple[str, ...], reused: bool) -> bool:
     if fault.instance not in (None, instance) or (fault.method and fault.method.upper() != method):
         return False
     if fault.account is not None and fault.account.lstrip("@") not in account:

@@ -1,5 +1,6 @@
 """GoToSocial 0.20's API: Mastodon's paths, ULIDs, 400 where Mastodon says 422, and no idempotency at all."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -163,8 +164,11 @@ async def missing(call: Call) -> wire.Response:
 
 def status(call: Call, record: model.Status) -> dict[str, Any]:
     """GoToSocial's status: Mastodon's with an interaction policy."""
-    policy = {"always": ["public", "me"], "with_approval": []}
-    return {**entities.status(call, record), "interaction_policy": {"can_reply": policy}}
+    everybody = {"always": ["public", "me"], "automatic_approval": ["public", "me"]}
+    rule = {**everybody, "manual_approval": [], "with_approval": []}
+    policy = dict.fromkeys(("can_favourite", "can_reply", "can_reblog"), rule)
+    body = {**entities.status(call, record), "text": record.text, "content_type": "text/plain"}
+    return {**body, "interaction_policy": policy}
 
 
 def refuse(code: int, text: str) -> NoReturn:
@@ -178,9 +182,7 @@ def _check_token(call: Call, scope: str) -> None:
         refuse(401, "Unauthorized: token not supplied")
     if call.account is None:
         refuse(401, "Unauthorized: user not supplied or not authorized")
-    if call.fault("permission_missing") or not any(
-        grants.allows(token.scopes, one) for one in scope.split("|")
-    ):
+    if call.fault("permission_missing") or not any(grants.allows(token.scopes, one) for one in scope.split("|")):
         refuse(403, f"Forbidden: token has insufficient scope permission, requires {scope}")
 
 
@@ -200,6 +202,9 @@ def _check(call: Call) -> None:
         refuse(400, "Bad Request: status contains no text, media or poll")
     if len(given.text("status")) + len(given.text("spoiler_text")) > profile.max_characters:
         refuse(400, f"Bad Request: text with spoiler exceed max chars ({profile.max_characters})")
+    language = given.text("language")
+    if language and not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", language):
+        refuse(400, f"Bad Request: invalid language tag: language: {language} is not well-formed")
     if given.text("visibility") not in ("", "mutuals_only", *statuses.VISIBILITIES):
         refuse(422, "Unprocessable Entity: processVisibility: invalid visibility")
 

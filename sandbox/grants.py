@@ -17,14 +17,8 @@ YEAR_S = 365 * 86400
 PIXELFED_SCOPES = {"read", "write", "follow", "push", "admin:read", "admin:write"}
 SCOPES = {
     *("read", "write", "follow", "push", "profile"),
-    *(
-        f"read:{name}"
-        for name in ("accounts", "statuses", "notifications", "lists", "search", "filters", "follows")
-    ),
-    *(
-        f"write:{name}"
-        for name in ("accounts", "statuses", "media", "lists", "filters", "follows", "favourites")
-    ),
+    *(f"read:{name}" for name in ("accounts", "statuses", "notifications", "lists", "search", "filters", "follows")),
+    *(f"write:{name}" for name in ("accounts", "statuses", "media", "lists", "filters", "follows", "favourites")),
 }
 _GRANT_TEXT = (
     "The provided authorization grant is invalid, expired, revoked, does not match the redirection URI used "
@@ -60,12 +54,7 @@ def rotate(call: Call, app: model.App) -> model.Token:
     """Pixelfed: the old access token and the old refresh token die at once."""
     store = call.network.store
     old = store.tokens.get(store.by_refresh.get(call.params.text("refresh_token"), ""))
-    if (
-        old is None
-        or old.revoked
-        or old.client_id != app.client_id
-        or (old.refresh_expires_at or 0) < call.now
-    ):
+    if old is None or old.revoked or old.client_id != app.client_id or (old.refresh_expires_at or 0) < call.now:
         text = "The refresh token is invalid."
         body = {"error": "invalid_request", "error_description": text, "hint": "Token has been revoked"}
         raise wire.Answer(wire.as_json({**body, "message": text}, 401))

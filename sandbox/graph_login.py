@@ -84,9 +84,7 @@ async def long_token(call: Call) -> wire.Response:
         graph.refuse(101, None, "Error validating client secret.")
     token = graph.check_token(call)
     if call.params.text("grant_type") != "ig_exchange_token" or token.kind != "short":
-        graph.refuse(
-            452, None, "Session key invalid. This could be because the session key has an incorrect format"
-        )
+        graph.refuse(452, None, "Session key invalid. This could be because the session key has an incorrect format")
     return _long(call, issue(call, "long", token.account_ids, token.scopes, token.client_id, LONG_S))
 
 
@@ -131,9 +129,7 @@ def _check_client(call: Call) -> None:
     uri = given.text("redirect_uri")
     known = not profile.redirect_uris or uri in profile.redirect_uris
     if not urllib.parse.urlsplit(uri).scheme or not known:
-        raise wire.Answer(
-            pages.refusal(call, "Invalid redirect_uri: it is not registered for this app.", 400)
-        )
+        raise wire.Answer(pages.refusal(call, "Invalid redirect_uri: it is not registered for this app.", 400))
     if given.text("response_type", "code") != "code":
         raise wire.Answer(pages.refusal(call, "Invalid response_type.", 400))
 
@@ -159,9 +155,7 @@ def _long(call: Call, token: model.Token) -> wire.Response:
 
 def _login_error(text: str) -> wire.Answer:
     """The login host has an error shape of its own."""
-    return wire.Answer(
-        wire.as_json({"error_type": "OAuthException", "code": 400, "error_message": text}, 400)
-    )
+    return wire.Answer(wire.as_json({"error_type": "OAuthException", "code": 400, "error_message": text}, 400))
 
 
 def _back(uri: str, answer: dict[str, str], tail: str) -> wire.Response:

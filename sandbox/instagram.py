@@ -116,9 +116,7 @@ def _publishable(call: Call, account: model.Account) -> model.Container:
         graph.refuse(24, 2207008, "The requested resource does not exist")
     full = _used(call, account, int(call.now) - graph.DAY_S) >= call.profile.publish_quota
     if full or call.fault("quota_full"):
-        graph.refuse(
-            9, 2207042, "The user has reached the maximum number of posts that is allowed via the API."
-        )
+        graph.refuse(9, 2207042, "The user has reached the maximum number of posts that is allowed via the API.")
     return container
 
 
@@ -157,9 +155,7 @@ def _commit(call: Call, account: model.Account, container: model.Container) -> m
     )
     store.keep(record)
     container.published_at, container.media_id = call.now, record.id
-    container.reported_after = call.now + (
-        float(lag.option("seconds", 60)) if lag else call.profile.status_lag_s
-    )
+    container.reported_after = call.now + (float(lag.option("seconds", 60)) if lag else call.profile.status_lag_s)
     store.keep(container)
     return record
 

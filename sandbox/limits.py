@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sandbox import pages, wire
+from sandbox import entities, pages, wire
 from sandbox.instance import Call, Route
 from sandbox.oauth import VAPID
 
@@ -40,10 +40,11 @@ async def instance_v2(call: Call) -> wire.Response:
     configuration = _configuration(call)
     configuration |= {
         "urls": {"streaming": call.instance.url.replace("http", "ws", 1), "status": None},
-        "vapid": {"public_key": VAPID},
         "accounts": {"max_featured_tags": 10},
         "translation": {"enabled": False},
     }
+    if entities.is_newer(call) or call.profile.family == "gotosocial":
+        configuration["vapid"] = {"public_key": VAPID}
     if call.profile.family == "gotosocial" or (
         call.profile.software in ("mastodon", "hometown") and call.profile.at_least("4.4")
     ):

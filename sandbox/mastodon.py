@@ -56,9 +56,10 @@ def error(call: Call, status: int, text: str) -> wire.Answer:
 
 async def _run(handler: Handler, call: Call, parts: tuple[str, ...]) -> wire.Response:
     try:
-        return await handler(call, *parts)
+        response = await handler(call, *parts)
     except wire.Answer as refusal:
-        return texts.translated(call, refusal.response)
+        response = refusal.response
+    return texts.translated(call, response) if response.status >= 400 else response
 
 
 _FAMILIES = {"statuses": (300, 3 * 3600), "media": (30, 1800), "deletes": (30, 1800), "calls": (300, 300)}

@@ -76,9 +76,7 @@ def _status(call: Call, fault: Fault) -> wire.Response:
 
 
 def _proxy_page(status: int, text: str | None = None) -> wire.Response:
-    return wire.as_html(
-        text or PROXY_PAGE.format(status=status, reason=_REASONS.get(status, "Error")), status
-    )
+    return wire.as_html(text or PROXY_PAGE.format(status=status, reason=_REASONS.get(status, "Error")), status)
 
 
 def _redirect(call: Call, fault: Fault) -> wire.Response:

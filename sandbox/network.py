@@ -50,17 +50,13 @@ _MISSING: dict[str, Handler] = {
 class Network:
     """All state of the sandbox. Everything in here runs on the sandbox's own event loop."""
 
-    def __init__(
-        self, data: str | None = None, keep_pictures: int = 500, keep_requests: int = 50_000
-    ) -> None:
+    def __init__(self, data: str | None = None, keep_pictures: int = 500, keep_requests: int = 50_000) -> None:
         self.clock = Clock()
         self.store = Store(self.clock, data, keep_pictures)
         self.faults = Faults()
         self.limits = RateLimits()
         self.instances: dict[str, Instance] = {}
-        self.control = Instance(
-            "control", "Sandbox", Profile(family="control", software="sandbox", version="1")
-        )
+        self.control = Instance("control", "Sandbox", Profile(family="control", software="sandbox", version="1"))
         self.ledger = Ledger(self.store, self.url_of, keep_requests)
         self.background: set[Any] = set()
         self.controls: Any = None  # the Sandbox: opens and closes ports for the control API

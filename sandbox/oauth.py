@@ -189,7 +189,7 @@ def _app_body(call: Call, app: model.App) -> dict[str, object]:
         "client_secret": app.client_secret,
         "vapid_key": None if call.profile.family == "pixelfed" else VAPID,
     }
-    if call.profile.oauth_metadata:
+    if call.profile.oauth_metadata or call.profile.family == "gotosocial":
         body |= {"scopes": app.scopes, "redirect_uris": app.redirect_uris}
     if call.profile.oauth_metadata and call.profile.at_least("4.4"):
         body["client_secret_expires_at"] = 0

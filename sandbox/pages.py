@@ -50,10 +50,7 @@ async def index(call: Call) -> wire.Response:
     network = call.network
     published = network.ledger.counts()["by_instance"]
     rows = [(one, published.get(one.name, 0)) for one in network.instances.values()]
-    faults = [
-        (fault, "for ever" if fault.times is None else f"{fault.times} more")
-        for fault in network.faults.all()
-    ]
+    faults = [(fault, "for ever" if fault.times is None else f"{fault.times} more") for fault in network.faults.all()]
     return _page(call, "index.html", rows=rows, faults=faults, now=iso_ms(network.clock.now()))
 
 
@@ -68,9 +65,7 @@ def consent(call: Call, app: str, website: str | None, scopes: list[str]) -> wir
         website=website,
         scopes=scopes,
         people=[(one, links.avatar_url(call.instance, one)) for one in people[-12:]],
-        fields=[
-            (name, value) for name, value in fields if name not in ("decision", "account", "new_account")
-        ],
+        fields=[(name, value) for name, value in fields if name not in ("decision", "account", "new_account")],
         action=call.request.path,
         back_to=urllib.parse.urlsplit(call.params.text("redirect_uri")).netloc,
     )
@@ -78,9 +73,7 @@ def consent(call: Call, app: str, website: str | None, scopes: list[str]) -> wir
 
 def chosen_account(call: Call) -> model.Account:
     """The person chosen on the consent page, made on the spot when a new name was typed."""
-    handle = (
-        call.params.text("new_account").strip().lstrip("@").lower() or call.params.text("account").lower()
-    )
+    handle = call.params.text("new_account").strip().lstrip("@").lower() or call.params.text("account").lower()
     if not _HANDLE.fullmatch(handle):
         text = "Choose an account, or type a name of letters, digits, dots and underscores."
         raise wire.Answer(refusal(call, text, 422))

@@ -106,17 +106,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _multipart(
-    body: bytes, kind: str, options: dict[str, str]
-) -> tuple[list[tuple[str, str]], dict[str, File]]:
+def _multipart(body: bytes, kind: str, options: dict[str, str]) -> tuple[list[tuple[str, str]], dict[str, File]]:
     parser = FormDataParser(stream_factory=lambda *_a, **_k: io.BytesIO(), silent=False)
     try:
         _, form, uploads = parser.parse(io.BytesIO(body), kind, len(body), options)
     except ValueError as error:
         raise Malformed(str(error)) from error
     files = {
-        name: File(part.filename or "", part.mimetype, part.stream.read())
-        for name, part in uploads.items(multi=True)
+        name: File(part.filename or "", part.mimetype, part.stream.read()) for name, part in uploads.items(multi=True)
     }
     return list(form.items(multi=True)), files
 

@@ -31,11 +31,7 @@ def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[
             if "json" not in call.request.headers.get("accept", ""):
                 return wire.redirect(call.url("/login"))
             token = call.token
-            dead = (
-                token is None
-                or token.revoked
-                or (token.expires_at is not None and token.expires_at <= call.now)
-            )
+            dead = token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now)
             if token is None or dead or call.account is None:
                 return wire.as_json({"error": "Unauthenticated."}, 500)
             if call.fault("permission_missing") or not grants.allows(token.scopes, scope):
@@ -136,9 +132,7 @@ async def account_statuses(call: Call, account_id: str) -> wire.Response:
 
 async def login(call: Call) -> wire.Response:
     """GET /login: where a request without `Accept: application/json` ends up"""
-    return wire.as_html(
-        "<!DOCTYPE html><html><title>Login - Pixelfed</title><form>Email, password</form></html>"
-    )
+    return wire.as_html("<!DOCTYPE html><html><title>Login - Pixelfed</title><form>Email, password</form></html>")
 
 
 async def missing(call: Call) -> wire.Response:

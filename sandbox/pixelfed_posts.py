@@ -20,9 +20,7 @@ async def create(call: Call, me: model.Account) -> wire.Response:
     if visibility == "direct":
         abort(400, "Direct visibility is not available.")
     _burn(call, me)
-    if call.params.nested("poll") or not (
-        call.params.many("media_ids") or call.params.text("in_reply_to_id")
-    ):
+    if call.params.nested("poll") or not (call.params.many("media_ids") or call.params.text("in_reply_to_id")):
         abort(403, "Empty statuses are not allowed")
     await call.pause()
     return _save(call, me, "private" if me.traits.get("locked") else visibility)

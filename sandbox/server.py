@@ -205,9 +205,7 @@ class Sandbox:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
-        server = await asyncio.start_server(
-            connected, self.host, port, backlog=_BACKLOG, family=socket.AF_INET
-        )
+        server = await asyncio.start_server(connected, self.host, port, backlog=_BACKLOG, family=socket.AF_INET)
         self._servers[one.name] = server
         bound = server.sockets[0].getsockname()[1]
         shown = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host

@@ -96,9 +96,7 @@ def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
         invalid(f"Validation failed: Text character limit of {call.profile.max_characters} exceeded")
     parent = given.text("in_reply_to_id") or None
     if parent and not _exists(call, parent):
-        raise wire.Answer(
-            wire.as_json({"error": "The post you are trying to reply to does not appear to exist."}, 404)
-        )
+        raise wire.Answer(wire.as_json({"error": "The post you are trying to reply to does not appear to exist."}, 404))
     return model.Status(
         id=call.network.store.snowflake(),
         instance=call.instance.name,
@@ -166,7 +164,16 @@ def scheduled(call: Call, record: model.Status) -> dict[str, object]:
     return {
         "id": str(int(record.id[-6:])) if record.id.isdigit() else record.id,
         "scheduled_at": iso_ms(record.details["scheduled_at"]),
-        "params": {"text": record.text, "visibility": record.visibility, "scheduled_at": None},
+        "params": {
+            **dict.fromkeys(("poll", "in_reply_to_id", "application_id", "idempotency", "scheduled_at")),
+            "text": record.text,
+            "visibility": record.visibility,
+            "language": record.language,
+            "spoiler_text": record.spoiler_text,
+            "sensitive": record.sensitive,
+            "media_ids": record.media_ids or None,
+            "with_rate_limit": False,
+        },
         "media_attachments": [entities.attachment(call, upload) for upload in attached],
     }
 
@@ -199,16 +206,12 @@ def _poll(call: Call) -> dict[str, object] | None:
     if not 2 <= len(options) <= profile.poll_options:
         invalid(f"Validation failed: Options must be between 2 and {profile.poll_options} items")
     if any(not option or len(_GRAPHEME.findall(option)) > profile.poll_option_chars for option in options):
-        invalid(
-            f"Validation failed: Options can be no longer than {profile.poll_option_chars} characters each"
-        )
+        invalid(f"Validation failed: Options can be no longer than {profile.poll_option_chars} characters each")
     if len(set(options)) < len(options):
         invalid("Validation failed: Options contain duplicate items")
     if not 300 <= expires_in <= 2_629_746:
         invalid("Validation failed: Duration is too short" if expires_in < 300 else "Duration is too long")
-    flags = {
-        name: str(asked.get(name, "")).lower() in ("1", "true", "on") for name in ("multiple", "hide_totals")
-    }
+    flags = {name: str(asked.get(name, "")).lower() in ("1", "true", "on") for name in ("multiple", "hide_totals")}
     return {"options": options, "expires_in": expires_in, **flags}
 
 
@@ -223,7 +226,7 @@ def _visibility(call: Call, author: model.Account) -> str:
 
 
 def _language(call: Call, author: model.Account) -> str:
-    given = call.params.text("language")
+    given = call.params.text("language")  # nonsense falls back to the account's own
     known = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", given)
     return given if known else author.traits.get("language") or call.profile.language
 

@@ -159,9 +159,7 @@ def _open(path: str) -> sqlite3.Connection:
     file = sqlite3.connect(path, check_same_thread=False)
     file.execute("PRAGMA journal_mode = WAL")
     file.execute("PRAGMA synchronous = NORMAL")
-    file.execute(
-        "CREATE TABLE IF NOT EXISTS record (kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id))"
-    )
+    file.execute("CREATE TABLE IF NOT EXISTS record (kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id))")
     file.execute("CREATE TABLE IF NOT EXISTS picture (sha256 TEXT PRIMARY KEY, body BLOB NOT NULL)")
     file.commit()
     return file

@@ -82,11 +82,7 @@ def _order(key: str) -> tuple[int, str]:
 
 
 def _link(call: Call, name: str, key: str) -> str:
-    kept = {
-        n: v
-        for n, v in call.params.values.items()
-        if n not in ("max_id", "min_id", "since_id", "access_token")
-    }
+    kept = {n: v for n, v in call.params.values.items() if n not in ("max_id", "min_id", "since_id", "access_token")}
     return call.url(call.request.path) + "?" + urllib.parse.urlencode({**kept, name: key}, doseq=True)
 
 

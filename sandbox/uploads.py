@@ -27,9 +27,7 @@ def accept(call: Call) -> model.Upload:
     if seen.width * seen.height > (profile.image_pixels if seen.kind == "image" else profile.video_pixels):
         _invalid(f"{seen.width}x{seen.height} images are not supported")
     if description and len(description) > profile.description_limit:
-        _invalid(
-            f"Validation failed: Description is too long (maximum is {profile.description_limit} characters)"
-        )
+        _invalid(f"Validation failed: Description is too long (maximum is {profile.description_limit} characters)")
     return keep(call, file.body, seen, description)
 
 
@@ -60,9 +58,7 @@ def keep(call: Call, body: bytes, seen: media.Look, description: str | None, key
     return upload
 
 
-def find(
-    call: Call, key: str, attached_too: bool = False, max_age_s: float = ORPHAN_S
-) -> model.Upload | None:
+def find(call: Call, key: str, attached_too: bool = False, max_age_s: float = ORPHAN_S) -> model.Upload | None:
     """An own upload; attached, deleted and long forgotten ones are not found."""
     upload = call.network.store.uploads.get(key)
     if upload is None or call.account is None or upload.account_id != call.account.id or upload.deleted:
@@ -128,7 +124,8 @@ def _look(file: params.File) -> media.Look:
     try:
         return media.look(file.body)
     except media.NotMedia:
-        _invalid("Validation failed: File content type is invalid, File is invalid")
+        text = "File Paperclip::Errors::NotIdentifiedByImageMagickError"
+        _invalid(f"Validation failed: {text}, {text}")
 
 
 def _invalid(text: str) -> NoReturn:

@@ -131,18 +131,14 @@ async def _receive(
             return None
 
 
-def _request(
-    head: h11.Request, body: bytes, received_ns: int, reused: bool, writer: asyncio.StreamWriter
-) -> Request:
+def _request(head: h11.Request, body: bytes, received_ns: int, reused: bool, writer: asyncio.StreamWriter) -> Request:
     path, _, query = head.target.decode("latin-1").partition("?")
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
     peer = (writer.get_extra_info("peername") or ("?",))[0]
     return Request(head.method.decode(), path, query, headers, body, received_ns, reused, peer)
 
 
-async def _send(
-    connection: h11.Connection, writer: asyncio.StreamWriter, request: Request, response: Response
-) -> bool:
+async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, request: Request, response: Response) -> bool:
     """Write the answer; False when the connection must not be used again."""
     headers = [
         (name.encode(), value.encode())
