@@ -63,7 +63,12 @@ class PublishError(PostFlowError):
     code = "error"
 
     def __init__(
-        self, sentence: str, *, code: str | None = None, next_step: str | None = None, detail: str | None = None
+        self,
+        sentence: str,
+        *,
+        code: str | None = None,
+        next_step: str | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence

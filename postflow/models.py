@@ -9,6 +9,7 @@ All instants are aware UTC datetimes. Ids are database bigints; `remote_id` is t
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
@@ -321,7 +322,9 @@ class Delivery(Value):
     revision: int  # the post's revision the staged state belongs to
     staged: dict[str, Any] | None
     attempt_no: int
+    key_seed: UUID
     key_no: int
+    asked_at: datetime | None  # a person asked again after post_date: lateness counts from here
     not_before: datetime | None
     wake_at: datetime | None
     claim: str | None
@@ -339,6 +342,11 @@ class Delivery(Value):
     next_step: str | None
     notes: tuple[str, ...]
     created_at: datetime
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at one revision, until the network has used it up (`key_no`)."""
+        return str(uuid5(self.key_seed, f"{self.revision}:{self.key_no}"))
 
 
 class DeliveryEvent(Value):
@@ -437,5 +445,3 @@ class Problem(Value):
     sentence: str
     field: str = "text"  # text, spoiler_text, media, media.<n>, visibility, poll, accounts, post_date, options.<x>
     blocking: bool = True
-
-

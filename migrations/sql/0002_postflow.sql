@@ -80,7 +80,6 @@ CREATE TABLE accounts (
     state_reason     text,
     token_expires_at timestamptz,
     throttled_until  timestamptz,
-    last_sent_at     timestamptz,
     verified_at      timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT accounts_once UNIQUE (user_id, platform, base_url, remote_id),
@@ -153,7 +152,9 @@ CREATE TABLE deliveries (
     staged          jsonb,
     staged_at       timestamptz,
     attempt_no      integer NOT NULL DEFAULT 0,
+    key_seed        uuid NOT NULL DEFAULT gen_random_uuid(),
     key_no          integer NOT NULL DEFAULT 0,
+    asked_at        timestamptz,
     not_before      timestamptz,
     wake_at         timestamptz,
     claim           text,
@@ -186,6 +187,7 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_by_wake ON deliveries (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX deliveries_by_account ON deliveries (account_id, status);
+CREATE INDEX deliveries_by_sending ON deliveries (account_id, sent_at) WHERE sent_at IS NOT NULL;
 -- One visible request per account at a time, whatever goes wrong around it.
 CREATE UNIQUE INDEX deliveries_one_sending_per_account ON deliveries (account_id) WHERE status = 'sending';
 CREATE UNIQUE INDEX deliveries_one_owner_per_status ON deliveries (account_id, remote_id) WHERE remote_id IS NOT NULL;

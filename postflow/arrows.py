@@ -1,0 +1,360 @@
+"""The arrows of a delivery that workers move, in the order of its life. docs/lifecycle.md draws them.
+
+Each is one guarded UPDATE with its event line; None back means somebody else was first, and the caller stops.
+`claim` is the token of whoever works on the row: after a lost claim nothing of theirs is written any more.
+`wake_at` is the instant by which something must have happened; the sweep takes up what overslept it.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, LiteralString
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from postflow.deliveries import COLUMNS, told
+from postflow.models import Delivery, Receipt
+
+#: The person may have cancelled, moved or edited; the account may wait or be cut off.
+_MAY_GO: LiteralString = """
+    AND (deliveries.not_before IS NULL OR deliveries.not_before <= clock_timestamp())
+    AND EXISTS (SELECT FROM accounts a WHERE a.id = deliveries.account_id AND a.state = 'active'
+                   AND (a.throttled_until IS NULL OR a.throttled_until <= clock_timestamp()))
+"""
+
+
+async def get(conn: AsyncConnection, delivery_id: int) -> Delivery | None:
+    return await _one(conn, "SELECT " + COLUMNS + " FROM deliveries WHERE id = %(id)s", {"id": delivery_id})
+
+
+# -- before post_date --------------------------------------------------------------------------------------
+
+
+async def claim_to_prepare(conn: AsyncConnection, delivery_id: int, claim: str, lease_s: float) -> Delivery | None:
+    """scheduled → preparing."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'preparing', status_at = clock_timestamp(), claim = %(claim)s,
+               wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+         WHERE id = %(id)s AND status = 'scheduled'
+        """
+        + _MAY_GO,
+        {"id": delivery_id, "claim": claim, "lease_s": lease_s},
+        "Preparing: pictures are made to fit and handed to the network, unseen.",
+    )
+
+
+async def renew(conn: AsyncConnection, delivery_id: int, claim: str, lease_s: float) -> bool:
+    """Still at it: the sweep may wait. False when the claim is lost."""
+    done = await conn.execute(
+        """
+        UPDATE deliveries SET wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+         WHERE id = %(id)s AND status = 'preparing' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "lease_s": lease_s},
+    )
+    return done.rowcount == 1
+
+
+async def checkpoint(conn: AsyncConnection, delivery_id: int, claim: str, staged: Mapping[str, Any]) -> bool:
+    """One more step of preparing is done and need not be done again. False when the claim is lost."""
+    done = await conn.execute(
+        """
+        UPDATE deliveries SET staged = %(staged)s, staged_at = coalesce(staged_at, clock_timestamp())
+         WHERE id = %(id)s AND status = 'preparing' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "staged": Jsonb(staged)},
+    )
+    return done.rowcount == 1
+
+
+async def mark_ready(conn: AsyncConnection, delivery_id: int, claim: str, staged: Mapping[str, Any]) -> Delivery | None:
+    """preparing → ready: one request remains."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'ready', status_at = clock_timestamp(), staged = %(staged)s, claim = NULL,
+               staged_at = coalesce(staged_at, clock_timestamp()), wake_at = greatest(p.post_date, clock_timestamp())
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'preparing' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "staged": Jsonb(staged)},
+        "Ready: one request remains.",
+    )
+
+
+async def give_back(
+    conn: AsyncConnection,
+    delivery_id: int,
+    claim: str,
+    *,
+    not_before: datetime | None,
+    faults: int,
+    restage: bool,
+    new_key: bool,
+    sentence: str,
+    detail: Mapping[str, Any],
+) -> Delivery | None:
+    """preparing, sending → scheduled: not now; again at `not_before`. Only when nothing was published."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL, faults = faults + %(faults)s,
+               staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
+               staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
+               key_no = key_no + %(new_key)s::int, not_before = %(not_before)s,
+               wake_at = greatest(p.post_date, coalesce(%(not_before)s, clock_timestamp()))
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status IN ('preparing', 'sending')
+           AND claim = %(claim)s
+        """,
+        {
+            "id": delivery_id,
+            "claim": claim,
+            "not_before": not_before,
+            "faults": faults,
+            "restage": restage,
+            "new_key": new_key,
+        },
+        sentence,
+        detail,
+    )
+
+
+async def restage(conn: AsyncConnection, delivery_id: int, sentence: str) -> Delivery | None:
+    """ready → scheduled: what was prepared is too old to be relied on."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), staged = NULL, staged_at = NULL,
+               wake_at = greatest(p.post_date, clock_timestamp())
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
+        """,
+        {"id": delivery_id},
+        sentence,
+    )
+
+
+# -- at post_date ------------------------------------------------------------------------------------------
+
+
+async def claim_to_send(
+    conn: AsyncConnection, delivery: Delivery, claim: str, lease_s: float, payload_hash: str
+) -> Delivery | None:
+    """ready → sending: the intent, committed before the request leaves.
+
+    None when it is not due, held, edited meanwhile, or when another post of this account is being sent: whoever
+    finishes that one wakes the next (`next_waiting`). A part of a thread waits for the part before it.
+    """
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'sending', status_at = clock_timestamp(), claim = %(claim)s,
+               attempt_no = attempt_no + 1, sent_at = clock_timestamp(), payload_hash = %(payload_hash)s,
+               first_sent_at = coalesce(first_sent_at, clock_timestamp()), looks = 0, absent_looks = 0,
+               first_absent_at = NULL, wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
+           AND deliveries.revision = %(revision)s AND p.revision = %(revision)s
+           AND p.post_date <= clock_timestamp()
+           AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id
+                   AND before.account_id = deliveries.account_id AND before.status = 'published'))
+           AND NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
+                   AND other.status = 'sending')
+        """
+        + _MAY_GO,
+        {
+            "id": delivery.id,
+            "claim": claim,
+            "lease_s": lease_s,
+            "revision": delivery.revision,
+            "payload_hash": payload_hash,
+        },
+        "Sending.",
+    )
+
+
+async def mark_published(
+    conn: AsyncConnection,
+    delivery_id: int,
+    claim: str | None,
+    receipt: Receipt,
+    *,
+    sentence: str,
+    lookup: bool = False,
+) -> Delivery | None:
+    """sending, unknown → published. A late answer to a request already given up as unknown counts as well.
+
+    `claim` None: found by looking (`lookup`), so the time it went out is the time it was sent.
+    """
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'published', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
+               published_at = CASE WHEN %(lookup)s THEN sent_at ELSE clock_timestamp() END,
+               remote_id = %(remote_id)s, permalink = %(permalink)s, notes = %(notes)s,
+               error = NULL, error_code = NULL, next_step = NULL
+         WHERE id = %(id)s AND ((status = 'sending' AND claim = %(claim)s) OR status = 'unknown')
+        """,
+        {
+            "id": delivery_id,
+            "claim": claim,
+            "lookup": lookup,
+            "remote_id": receipt.remote_id,
+            "permalink": receipt.permalink,
+            "notes": list(receipt.notes),
+        },
+        sentence,
+        {"notes": list(receipt.notes)} if receipt.notes else {},
+    )
+
+
+async def mark_failed(
+    conn: AsyncConnection,
+    delivery_id: int,
+    claim: str | None,
+    *,
+    code: str,
+    sentence: str,
+    next_step: str | None,
+    detail: Mapping[str, Any],
+) -> Delivery | None:
+    """scheduled, ready (no claim), preparing, sending (by the claim) → failed: it was not published and will not be."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'failed', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
+               error_code = %(code)s, error = %(sentence)s, next_step = %(next_step)s
+         WHERE id = %(id)s AND ((status IN ('preparing', 'sending') AND claim = %(claim)s)
+               OR (status IN ('scheduled', 'ready') AND %(claim)s::text IS NULL))
+        """,
+        {"id": delivery_id, "claim": claim, "code": code, "next_step": next_step},
+        sentence,
+        detail,
+    )
+
+
+async def mark_missed(conn: AsyncConnection, delivery_id: int, sentence: str, next_step: str) -> Delivery | None:
+    """scheduled, ready → missed: too late to be sent without asking."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'missed', status_at = clock_timestamp(), wake_at = NULL,
+               error_code = 'missed', error = %(sentence)s, next_step = %(next_step)s
+         WHERE id = %(id)s AND status IN ('scheduled', 'ready')
+        """,
+        {"id": delivery_id, "next_step": next_step},
+        sentence,
+    )
+
+
+# -- after a lost answer -----------------------------------------------------------------------------------
+
+
+async def mark_unknown(
+    conn: AsyncConnection,
+    delivery_id: int,
+    claim: str,
+    look_at: datetime,
+    *,
+    code: str,
+    sentence: str,
+    detail: Mapping[str, Any],
+) -> Delivery | None:
+    """sending → unknown: it may be out. From here on only looking counts, never sending again blindly."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
+               error_code = %(code)s, error = %(sentence)s
+         WHERE id = %(id)s AND status = 'sending' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "look_at": look_at, "code": code},
+        sentence,
+        detail,
+    )
+
+
+async def claim_to_look(conn: AsyncConnection, delivery_id: int, claim: str, lease_s: float) -> Delivery | None:
+    """unknown → unknown, one reader at a time: the former look's lease or date must have passed. No event line."""
+    return await _one(
+        conn,
+        """
+        UPDATE deliveries SET claim = %(claim)s, wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+         WHERE id = %(id)s AND status = 'unknown' AND wake_at <= clock_timestamp()
+        RETURNING """
+        + COLUMNS,
+        {"id": delivery_id, "claim": claim, "lease_s": lease_s},
+    )
+
+
+async def look_again(
+    conn: AsyncConnection, delivery_id: int, claim: str, at: datetime, *, absent: bool, sentence: str
+) -> Delivery | None:
+    """unknown → unknown: nothing decided; the next look is at `at`."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET claim = NULL, wake_at = %(at)s, looks = looks + 1,
+               absent_looks = CASE WHEN %(absent)s THEN absent_looks + 1 ELSE absent_looks END,
+               first_absent_at = CASE WHEN %(absent)s THEN coalesce(first_absent_at, clock_timestamp())
+                                      ELSE first_absent_at END
+         WHERE id = %(id)s AND status = 'unknown' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "at": at, "absent": absent},
+        sentence,
+    )
+
+
+async def send_again(
+    conn: AsyncConnection, delivery_id: int, claim: str, *, new_key: bool, restage: bool, sentence: str
+) -> Delivery | None:
+    """unknown → scheduled: it is proven not to be there, or a repeat cannot double it."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL, faults = faults + 1,
+               wake_at = clock_timestamp(), not_before = NULL, key_no = key_no + %(new_key)s::int,
+               staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
+               staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
+               error = NULL, error_code = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL
+         WHERE id = %(id)s AND status = 'unknown' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "new_key": new_key, "restage": restage},
+        sentence,
+    )
+
+
+async def mark_attention(
+    conn: AsyncConnection, delivery_id: int, claim: str, *, code: str, sentence: str, next_step: str
+) -> Delivery | None:
+    """unknown → attention: no look will tell any more; a person has to."""
+    return await _told(
+        conn,
+        """
+        UPDATE deliveries SET status = 'attention', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
+               error_code = %(code)s, error = %(sentence)s, next_step = %(next_step)s
+         WHERE id = %(id)s AND status = 'unknown' AND claim = %(claim)s
+        """,
+        {"id": delivery_id, "claim": claim, "code": code, "next_step": next_step},
+        sentence,
+    )
+
+
+async def _one(conn: AsyncConnection, query: LiteralString, params: Mapping[str, Any]) -> Delivery | None:
+    async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchone()
+
+
+async def _told(
+    conn: AsyncConnection,
+    update: LiteralString,
+    params: Mapping[str, Any],
+    sentence: str,
+    detail: Mapping[str, Any] | None = None,
+) -> Delivery | None:
+    return await _one(conn, told(update), {**params, "sentence": sentence, "detail": Jsonb(detail or {})})

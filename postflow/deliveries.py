@@ -1,0 +1,197 @@
+"""The deliveries table as people meet it: reading, and the arrows that a person moves.
+
+Every arrow is one guarded UPDATE that appends its line to the delivery's story in the same statement; no row back
+means somebody else was first. The worker's arrows are in `postflow.arrows`; docs/lifecycle.md draws them all.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import LiteralString
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from postflow.models import Delivery, DeliveryEvent
+
+COLUMNS: LiteralString = """
+    id, post_id, account_id, status, status_at, revision, staged, attempt_no, key_seed, key_no, asked_at, not_before,
+    wake_at, claim, first_sent_at, sent_at, published_at, remote_id, permalink, looks, absent_looks, first_absent_at,
+    faults, error_code, error, next_step, notes, created_at
+"""
+
+
+def told(update: LiteralString) -> LiteralString:
+    """An UPDATE of deliveries plus its event: give %(sentence)s and %(detail)s (Jsonb) with the parameters."""
+    return (
+        "WITH moved AS ("
+        + update
+        + " RETURNING deliveries.*), told AS (INSERT INTO delivery_events (delivery_id, status, sentence, detail)"
+        " SELECT id, status, %(sentence)s, %(detail)s FROM moved) SELECT " + COLUMNS + " FROM moved ORDER BY id"
+    )
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def get(conn: Connection, user_id: int, delivery_id: int) -> Delivery | None:
+    with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        return cursor.execute(
+            "SELECT " + COLUMNS + " FROM deliveries WHERE id = %(id)s AND post_id IN"
+            " (SELECT id FROM posts WHERE user_id = %(user_id)s)",
+            {"id": delivery_id, "user_id": user_id},
+        ).fetchone()
+
+
+def of_posts(conn: Connection, user_id: int, post_ids: Sequence[int], *, lock: bool = False) -> list[Delivery]:
+    """In the order they were made. `lock` holds the rows until the transaction ends: a worker's claim waits."""
+    query: LiteralString = (
+        "SELECT " + COLUMNS + " FROM deliveries WHERE post_id = ANY(%(post_ids)s) AND post_id IN"
+        " (SELECT id FROM posts WHERE user_id = %(user_id)s) ORDER BY id"
+    )
+    with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        return cursor.execute(
+            query + (" FOR UPDATE" if lock else ""), {"post_ids": list(post_ids), "user_id": user_id}
+        ).fetchall()
+
+
+def events(conn: Connection, user_id: int, post_id: int) -> list[DeliveryEvent]:
+    """The story of all deliveries of a post, oldest first."""
+    with conn.cursor(row_factory=class_row(DeliveryEvent)) as cursor:
+        return cursor.execute(
+            """
+            SELECT e.id, e.delivery_id, e.at, e.status, e.sentence, e.detail
+              FROM delivery_events e
+              JOIN deliveries d ON d.id = e.delivery_id
+              JOIN posts p ON p.id = d.post_id
+             WHERE p.id = %(post_id)s AND p.user_id = %(user_id)s
+             ORDER BY e.id
+            """,
+            {"post_id": post_id, "user_id": user_id},
+        ).fetchall()
+
+
+# -- arrows moved by a person ------------------------------------------------------------------------------
+
+
+def create(conn: Connection, post_id: int, account_ids: Sequence[int], sentence: str) -> list[Delivery]:
+    """∅ → scheduled, one per account, due at the post's date."""
+    return _moved(
+        conn,
+        """
+        WITH moved AS (
+            INSERT INTO deliveries (post_id, account_id, revision, wake_at)
+            SELECT p.id, a, p.revision, p.post_date FROM posts p, unnest(%(account_ids)s::bigint[]) AS a
+             WHERE p.id = %(post_id)s
+            ON CONFLICT (post_id, account_id) DO NOTHING
+            RETURNING *),
+        told AS (INSERT INTO delivery_events (delivery_id, status, sentence, detail)
+            SELECT id, status, %(sentence)s, '{}' FROM moved)
+        SELECT """
+        + COLUMNS
+        + " FROM moved ORDER BY id",
+        {"post_id": post_id, "account_ids": list(account_ids), "sentence": sentence},
+    )
+
+
+def begin_again(conn: Connection, post_id: int, sentence: str) -> list[Delivery]:
+    """scheduled, preparing, ready → scheduled: the post was edited; what was prepared belongs to the old text."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), staged = NULL, staged_at = NULL,
+                   claim = NULL, revision = p.revision, not_before = NULL, faults = 0, wake_at = p.post_date
+              FROM posts p
+             WHERE p.id = deliveries.post_id AND p.id = %(post_id)s
+               AND status IN ('scheduled', 'preparing', 'ready')
+            """
+        ),
+        {"post_id": post_id, "sentence": sentence, "detail": "{}"},
+    )
+
+
+def move(conn: Connection, post_ids: Sequence[int], sentence: str) -> list[Delivery]:
+    """scheduled, ready → the same; preparing, missed → scheduled: post_date has changed, what is prepared stays good."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = CASE status WHEN 'ready' THEN 'ready' ELSE 'scheduled' END,
+                   status_at = clock_timestamp(), claim = NULL, not_before = NULL, asked_at = NULL,
+                   error = NULL, error_code = NULL, next_step = NULL, wake_at = p.post_date
+              FROM posts p
+             WHERE p.id = deliveries.post_id AND p.id = ANY(%(post_ids)s)
+               AND status IN ('scheduled', 'preparing', 'ready', 'missed')
+            """
+        ),
+        {"post_ids": list(post_ids), "sentence": sentence, "detail": "{}"},
+    )
+
+
+def cancel(conn: Connection, delivery_ids: Sequence[int], sentence: str) -> list[Delivery]:
+    """scheduled, preparing, ready → cancelled. Not once a request may have left."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'cancelled', status_at = clock_timestamp(), wake_at = NULL, claim = NULL
+             WHERE id = ANY(%(ids)s) AND status IN ('scheduled', 'preparing', 'ready')
+            """
+        ),
+        {"ids": list(delivery_ids), "sentence": sentence, "detail": "{}"},
+    )
+
+
+def ask_again(conn: Connection, delivery_id: int, at: datetime, sentence: str) -> list[Delivery]:
+    """failed, missed, cancelled → scheduled: the person wants another try; lateness counts from now."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), asked_at = %(at)s,
+                   wake_at = greatest(p.post_date, %(at)s), not_before = NULL, faults = 0, staged = NULL, staged_at = NULL,
+                   key_no = key_no + 1, revision = p.revision, first_sent_at = NULL, sent_at = NULL, looks = 0,
+                   absent_looks = 0, first_absent_at = NULL, error = NULL, error_code = NULL, next_step = NULL
+              FROM posts p
+             WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status IN ('failed', 'missed', 'cancelled')
+            """
+        ),
+        {"id": delivery_id, "at": at, "sentence": sentence, "detail": "{}"},
+    )
+
+
+def settle_published(conn: Connection, delivery_id: int, sentence: str) -> list[Delivery]:
+    """attention → published: the person saw it on the network."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'published', status_at = clock_timestamp(), published_at = coalesce(sent_at, now()),
+                   error = NULL, error_code = NULL, next_step = NULL
+             WHERE id = %(id)s AND status = 'attention'
+            """
+        ),
+        {"id": delivery_id, "sentence": sentence, "detail": "{}"},
+    )
+
+
+def settle_absent(conn: Connection, delivery_id: int, at: datetime, sentence: str) -> list[Delivery]:
+    """attention → scheduled: the person saw that it is not there; sent anew, with a new key and new uploads."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), asked_at = %(at)s, wake_at = %(at)s,
+                   not_before = NULL, faults = 0, staged = NULL, staged_at = NULL, key_no = key_no + 1,
+                   first_sent_at = NULL, sent_at = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL,
+                   error = NULL, error_code = NULL, next_step = NULL
+             WHERE id = %(id)s AND status = 'attention'
+            """
+        ),
+        {"id": delivery_id, "at": at, "sentence": sentence, "detail": "{}"},
+    )
+
+
+def _moved(conn: Connection, query: LiteralString, params: dict[str, object]) -> list[Delivery]:
+    with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        return cursor.execute(query, params).fetchall()

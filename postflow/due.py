@@ -1,0 +1,212 @@
+"""When a delivery may go: due dates, pauses, pacing, who waits for whom, and what overslept. Worker side, async."""
+
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from postflow import platforms
+from postflow.config import Settings
+from postflow.deliveries import told
+from postflow.errors import NotFound
+from postflow.models import AccountState, Delivery, DeliveryStatus, Value
+
+#: The bell and the poll wake a due delivery within seconds; what is later than this has lost its job.
+OVERSLEPT_S = 20
+#: So many rows a sweep takes up at a time, so that its transaction stays short.
+BATCH = 1000
+
+
+class Timing(Value):
+    """All that decides whether a delivery may go now."""
+
+    delivery_id: int
+    status: DeliveryStatus
+    post_date: datetime
+    asked_at: datetime | None
+    post_grace_s: int | None
+    not_before: datetime | None
+    staged_at: datetime | None
+    platform: str
+    account_state: AccountState
+    throttled_until: datetime | None
+    last_sent_at: datetime | None
+
+    @property
+    def account_is_active(self) -> bool:
+        return self.account_state is AccountState.active
+
+    def lateness_s(self, now: datetime) -> float:
+        """Counted from the date, or from when a person last asked for it."""
+        return (now - max(self.post_date, self.asked_at or self.post_date)).total_seconds()
+
+    def grace_s(self, settings: Settings) -> float:
+        return settings.grace_s if self.post_grace_s is None else self.post_grace_s
+
+    def waits_until(self, now: datetime, *, pace_s: float, late_s: float) -> datetime | None:
+        """The instant to come back at, or None to go ahead."""
+        reasons = [self.not_before, self.throttled_until, self.post_date]
+        if self.lateness_s(now) > late_s and self.last_sent_at:
+            reasons.append(self.last_sent_at + timedelta(seconds=pace_s))
+        latest = max(reason for reason in reasons if reason is not None)
+        return latest if latest > now else None
+
+    def is_stale(self, now: datetime) -> bool:
+        """Uploads and containers die on the network's side; a network no longer registered fails later, plainly."""
+        try:
+            life_s = platforms.get(self.platform).staged_life_s
+        except NotFound:
+            return False
+        return self.staged_at is not None and now - self.staged_at > timedelta(seconds=life_s)
+
+    def restaged(self) -> "Timing":
+        return self.model_copy(update={"status": DeliveryStatus.scheduled, "staged_at": None})
+
+
+class Overslept(Value):
+    id: int
+    status: DeliveryStatus
+    post_date: datetime
+    wake_at: datetime | None
+
+    def is_due(self, now: datetime) -> bool:
+        return self.post_date <= now
+
+
+async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
+    async with conn.cursor(row_factory=class_row(Timing)) as cursor:
+        await cursor.execute(
+            """
+            SELECT d.id AS delivery_id, d.status, p.post_date, d.asked_at, p.grace_s AS post_grace_s, d.not_before,
+                   d.staged_at, a.platform, a.state AS account_state, a.throttled_until,
+                   (SELECT max(sent_at) FROM deliveries o WHERE o.account_id = d.account_id AND o.sent_at IS NOT NULL)
+                       AS last_sent_at
+              FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
+             WHERE d.id = %(id)s AND p.post_date IS NOT NULL
+            """,
+            {"id": delivery_id},
+        )
+        return await cursor.fetchone()
+
+
+async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime) -> None:
+    """No arrow: the row keeps its state and says when it wants to be woken."""
+    await conn.execute(
+        "UPDATE deliveries SET wake_at = %(until)s WHERE id = %(id)s AND status IN ('scheduled', 'ready')",
+        {"id": delivery_id, "until": until},
+    )
+
+
+async def throttle(conn: AsyncConnection, account_id: int, until: datetime) -> None:
+    """The whole account waits, so that one post's 429 does not spend the attempts of the others."""
+    await conn.execute(
+        "UPDATE accounts SET throttled_until = greatest(throttled_until, %(until)s) WHERE id = %(id)s",
+        {"id": account_id, "until": until},
+    )
+
+
+async def next_waiting(conn: AsyncConnection, done: Delivery) -> list[int]:
+    """Deliveries that may go now that `done` is no longer being sent: the account's next, and the thread's next part."""
+    rows = await conn.execute(
+        """
+        (SELECT d.id FROM deliveries d JOIN posts p ON p.id = d.post_id
+          WHERE d.account_id = %(account_id)s AND d.id <> %(id)s AND d.status = 'ready'
+            AND p.post_date <= clock_timestamp() AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
+            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries b WHERE b.post_id = p.parent_id
+                 AND b.account_id = d.account_id AND b.status = 'published'))
+          ORDER BY p.post_date, d.id LIMIT 1)
+        UNION
+        SELECT d.id FROM deliveries d JOIN posts p ON p.id = d.post_id
+         WHERE d.account_id = %(account_id)s AND p.parent_id = %(post_id)s AND d.status IN ('scheduled', 'ready')
+           AND p.post_date <= clock_timestamp()
+        """,
+        {"account_id": done.account_id, "id": done.id, "post_id": done.post_id},
+    )
+    return [row[0] for row in await rows.fetchall()]
+
+
+async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozenset[str]:
+    """What other deliveries of this account are known to be: never adopt one of these."""
+    rows = await conn.execute(
+        """
+        SELECT remote_id FROM deliveries
+         WHERE account_id = %(account_id)s AND id <> %(id)s AND remote_id IS NOT NULL
+           AND published_at > %(since)s::timestamptz - interval '1 day'
+        """,
+        {"account_id": delivery.account_id, "id": delivery.id, "since": delivery.first_sent_at},
+    )
+    return frozenset(row[0] for row in await rows.fetchall())
+
+
+async def add_permalink(conn: AsyncConnection, delivery_id: int, permalink: str) -> None:
+    await conn.execute(
+        "UPDATE deliveries SET permalink = %(permalink)s WHERE id = %(id)s AND status = 'published'",
+        {"id": delivery_id, "permalink": permalink},
+    )
+
+
+# -- what overslept ------------------------------------------------------------------------------------------
+
+
+async def drop_preparing(conn: AsyncConnection) -> list[Overslept]:
+    """preparing → scheduled: nobody renewed the lease. Its checkpoints stay."""
+    return await _overslept(
+        conn,
+        """
+        UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL,
+               wake_at = greatest(p.post_date, clock_timestamp())
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.id IN (SELECT id FROM deliveries
+               WHERE status = 'preparing' AND wake_at < clock_timestamp() LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"sentence": "The worker that prepared it stopped; another goes on from there."},
+    )
+
+
+async def lose_sending(conn: AsyncConnection, look_at: datetime) -> list[Overslept]:
+    """sending → unknown: whoever sent it is gone, and with it the answer. It may be out."""
+    return await _overslept(
+        conn,
+        """
+        UPDATE deliveries SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
+               error_code = 'worker_gone', error = %(sentence)s
+         WHERE id IN (SELECT id FROM deliveries WHERE status = 'sending' AND wake_at < clock_timestamp()
+                       LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+        """,
+        {"sentence": "The worker stopped while it was sending; looking whether it went out.", "look_at": look_at},
+    )
+
+
+async def overslept(conn: AsyncConnection) -> list[Overslept]:
+    """Rows whose job got lost. No arrow: they only get a new wake-up, at most once a minute."""
+    async with conn.cursor(row_factory=class_row(Overslept)) as cursor:
+        await cursor.execute(
+            """
+            WITH asleep AS (
+                SELECT id FROM deliveries WHERE status IN ('scheduled', 'ready', 'unknown')
+                   AND wake_at < clock_timestamp() - make_interval(secs => %(overslept_s)s)
+                 ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+            UPDATE deliveries SET wake_at = clock_timestamp()
+              FROM asleep, posts p
+             WHERE deliveries.id = asleep.id AND p.id = deliveries.post_id
+            RETURNING deliveries.id, deliveries.status, p.post_date, deliveries.wake_at
+            """,
+            {"overslept_s": OVERSLEPT_S, "batch": BATCH},
+        )
+        return await cursor.fetchall()
+
+
+async def _overslept(conn: AsyncConnection, update: LiteralString, params: dict[str, Any]) -> list[Overslept]:
+    async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
+        await cursor.execute(told(update), {**params, "detail": "{}", "batch": BATCH})
+        moved = await cursor.fetchall()
+    if not moved:
+        return []
+    async with conn.cursor(row_factory=class_row(Overslept)) as cursor:
+        await cursor.execute(
+            "SELECT d.id, d.status, p.post_date, d.wake_at FROM deliveries d JOIN posts p ON p.id = d.post_id"
+            " WHERE d.id = ANY(%(ids)s)",
+            {"ids": [row.id for row in moved]},
+        )
+        return await cursor.fetchall()

@@ -1,0 +1,170 @@
+"""Gathers all a platform needs to publish one delivery: content, account, server, and media made to fit. Worker side."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, dict_row
+
+from postflow import accounts, links, pictures, platforms
+from postflow.config import Settings
+from postflow.errors import NotFound, Refused, Retry
+from postflow.models import Account, Attachment, Content, Delivery, Login, Media, Outgoing, OutgoingMedia, Server
+
+#: How long a network may fetch a picture from us: containers live a day.
+LINK_LIFE_S = 48 * 3600
+
+
+async def gather(conn: AsyncConnection, delivery: Delivery, settings: Settings, *, with_data: bool) -> Outgoing:
+    """`with_data` loads the bytes of each rendition; the commit needs none. Raises Refused, Retry."""
+    row = await _row(conn, delivery)
+    content = Content.model_validate(row["content"])
+    login = await accounts.login(conn, delivery.account_id, settings.encryption_keys)
+    server = await _server(conn, login.account)
+    media = await _media(conn, content, server, settings, with_data=with_data)
+    return Outgoing(
+        delivery_id=delivery.id,
+        login=login,
+        server=server,
+        content=content,
+        media=media,
+        reply_to_remote_id=row["reply_to_remote_id"],
+        idempotency_key=delivery.idempotency_key,
+        payload_hash=_hash(content, media, row["reply_to_remote_id"]),
+    )
+
+
+async def _row(conn: AsyncConnection, delivery: Delivery) -> dict[str, Any]:
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(
+            """
+            SELECT p.content, before.remote_id AS reply_to_remote_id
+              FROM posts p
+              LEFT JOIN deliveries before ON before.post_id = p.parent_id AND before.account_id = %(account_id)s
+             WHERE p.id = %(post_id)s
+            """,
+            {"post_id": delivery.post_id, "account_id": delivery.account_id},
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise Refused("The post is gone.", code="post_gone")
+    return row
+
+
+async def _server(conn: AsyncConnection, account: Account) -> Server:
+    async with conn.cursor(row_factory=class_row(Server)) as cursor:
+        await cursor.execute(
+            """
+            SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
+              FROM servers WHERE platform = %(platform)s AND base_url = %(base_url)s
+            """,
+            {"platform": account.platform, "base_url": account.base_url},
+        )
+        server = await cursor.fetchone()
+    if server is None:
+        raise Retry("The limits of this server are not known yet.", code="server_unknown")
+    return server
+
+
+async def _media(
+    conn: AsyncConnection, content: Content, server: Server, settings: Settings, *, with_data: bool
+) -> tuple[OutgoingMedia, ...]:
+    """In the person's order; one that cannot be made stops the post, it is never left out."""
+    made = []
+    for attachment in content.attachments:
+        media = await _facts(conn, attachment.media_id)
+        made.append(await _fitted(conn, content, attachment, media, server, settings, with_data=with_data))
+    return tuple(made)
+
+
+async def _facts(conn: AsyncConnection, media_id: int) -> Media:
+    async with conn.cursor(row_factory=class_row(Media)) as cursor:
+        await cursor.execute(
+            """
+            SELECT id, user_id, filename, kind, mime, size_bytes, width, height, duration_s, sha256, created_at
+              FROM media WHERE id = %(id)s
+            """,
+            {"id": media_id},
+        )
+        media = await cursor.fetchone()
+    if media is None:
+        raise Refused("A picture of this post is gone.", code="media_gone", next_step="Edit the post and add it again.")
+    return media
+
+
+async def _fitted(
+    conn: AsyncConnection,
+    content: Content,
+    attachment: Attachment,
+    media: Media,
+    server: Server,
+    settings: Settings,
+    *,
+    with_data: bool,
+) -> OutgoingMedia:
+    recipe = _recipe(content, media, server)
+    key = recipe.key if recipe else ""
+    file = await _file(conn, media.id, key, with_data=with_data)
+    if file is None and recipe:
+        await _render(conn, media, recipe)
+        file = await _file(conn, media.id, key, with_data=with_data)
+    if file is None:
+        raise Refused("A picture of this post is gone.", code="media_gone", next_step="Edit the post and add it again.")
+    return OutgoingMedia(
+        media_id=media.id,
+        kind=media.kind,
+        alt_text=attachment.alt_text,
+        focus=attachment.focus,
+        public_url=links.sign(settings, media.id, key, life_s=LINK_LIFE_S),
+        **file,
+    )
+
+
+def _recipe(content: Content, media: Media, server: Server) -> pictures.Recipe | None:
+    try:
+        return platforms.get(server.platform).recipe(content, media, server)
+    except NotFound as gone:
+        raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
+
+
+async def _render(conn: AsyncConnection, media: Media, recipe: pictures.Recipe) -> None:
+    """Kept for the next account with the same needs. Two workers may make the same one: the first stays."""
+    original = await _file(conn, media.id, "", with_data=True)
+    if original is None:
+        return
+    rendition = await asyncio.to_thread(pictures.render, original["data"], recipe)
+    await conn.execute(
+        """
+        INSERT INTO media_files (media_id, recipe, mime, width, height, data)
+        VALUES (%(media_id)s, %(recipe)s, %(mime)s, %(width)s, %(height)s, %(data)s)
+        ON CONFLICT (media_id, recipe) DO NOTHING
+        """,
+        {
+            "media_id": media.id,
+            "recipe": recipe.key,
+            "mime": rendition.mime,
+            "width": rendition.width,
+            "height": rendition.height,
+            "data": rendition.data,
+        },
+    )
+
+
+async def _file(conn: AsyncConnection, media_id: int, recipe: str, *, with_data: bool) -> dict[str, Any] | None:
+    async with conn.cursor(row_factory=dict_row, binary=True) as cursor:
+        await cursor.execute(
+            """
+            SELECT mime, width, height, octet_length(data) AS size_bytes,
+                   CASE WHEN %(with_data)s THEN data ELSE ''::bytea END AS data
+              FROM media_files WHERE media_id = %(media_id)s AND recipe = %(recipe)s
+            """,
+            {"media_id": media_id, "recipe": recipe, "with_data": with_data},
+        )
+        return await cursor.fetchone()
+
+
+def _hash(content: Content, media: tuple[OutgoingMedia, ...], reply_to: str | None) -> str:
+    """What was sent, to tell one attempt's payload from another's."""
+    said = [content.model_dump_json(), reply_to or "", *(f"{one.media_id}:{one.size_bytes}" for one in media)]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()

@@ -1,0 +1,549 @@
+"""The story at post_date: prepare, publish, reconcile, sweep. Called by the worker's tasks, one call each.
+
+    prepare     scheduled → preparing → ready           minutes early, repeatable, checkpointed after each step
+    publish     ready → sending → published             the intent is committed BEFORE the one visible request leaves
+                        sending → unknown               an answer that is lost says nothing: look, never just send again
+    reconcile   unknown → published | scheduled | attention
+    sweep       whatever overslept its wake_at: workers die, jobs get lost, the rows tell
+
+A job is only a wake-up call: each function reads the row, does what the row wants, and does nothing when the row wants
+nothing. HTTP never happens inside a transaction. docs/lifecycle.md draws the arrows.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import httpx
+import structlog
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ValidationError
+
+from postflow import accounts, arrows, db, due, outgoing, platforms
+from postflow.config import Settings
+from postflow.errors import (
+    NotFound,
+    NotReady,
+    OutcomeUnknown,
+    PublishError,
+    Refused,
+    Retry,
+    StageLost,
+    Throttled,
+    Unauthorized,
+)
+from postflow.models import (
+    Attempt,
+    Delivery,
+    DeliveryStatus,
+    Found,
+    LookAgain,
+    Outgoing,
+    Receipt,
+    SafeToResend,
+    Verdict,
+    utc_now,
+)
+from postflow.platforms.base import Platform
+
+log = structlog.stdlib.get_logger("postflow.publishing")
+
+#: How long a preparing worker may be silent; it renews at a third of this.
+PREPARE_LEASE_S = 60.0
+#: A late answer still counts for so long after the request's own deadline.
+SEND_MARGIN_S = 15.0
+#: A post later than this counts as late: late posts on one account keep `pace_s` apart.
+LATE_S = 60.0
+LONGEST_BACKOFF_S = 3600.0
+
+
+class Wake(Protocol):
+    """Defers a job for one delivery on the same connection: row and job commit or vanish together."""
+
+    async def __call__(self, conn: AsyncConnection, story: str, delivery_id: int, at: datetime) -> None: ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the stories need: made once per worker process."""
+
+    pool: AsyncConnectionPool
+    settings: Settings
+    http: httpx.AsyncClient  # for reading and uploading
+    commit_http: httpx.AsyncClient  # for the visible call: no connection is used twice
+    wake: Wake
+    #: named steps at which a test lets the process die
+    reached: Any = field(default=lambda step: None)
+
+
+class ClaimLost(Exception):
+    """The row was edited, cancelled or taken over; whatever we were doing is no longer wanted."""
+
+
+# -- minutes early -----------------------------------------------------------------------------------------
+
+
+async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Uploads and containers, so that one request remains. Returns the ready row, or None when there is nothing to do."""
+    claim = secrets.token_hex(8)
+    async with engine.pool.connection() as conn:
+        delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
+    if delivery is None:
+        return None
+    engine.reached("preparing")
+    try:
+        async with _renewing(engine, delivery_id, claim):
+            staged = await _stage(engine, delivery, claim)
+        engine.reached("staged")
+        return await _ready(engine, delivery, claim, staged)
+    except ClaimLost:
+        return None
+    except PublishError as error:
+        await _could_not(engine, delivery, claim, error, story="prepare")
+    except Exception as error:  # noqa: BLE001 nothing visible has left: it may be tried again, within its budget
+        log.exception("preparing ended unexpectedly", delivery=delivery.id)
+        await _could_not(engine, delivery, claim, _unmapped(error), story="prepare")
+    return None
+
+
+async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
+    platform, parcel = await _gathered(engine, delivery, with_data=True)
+
+    async def checkpoint(staged: BaseModel) -> None:
+        async with engine.pool.connection() as conn:
+            if not await arrows.checkpoint(conn, delivery.id, claim, staged.model_dump(mode="json")):
+                raise ClaimLost
+        engine.reached("checkpoint")
+
+    return await platform.prepare(engine.http, parcel, _staged(platform, delivery), checkpoint)
+
+
+async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:
+    async with db.async_transaction(engine.pool) as conn:
+        ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
+        # The job at post_date may have come and gone while we were preparing.
+        if ready and ready.wake_at and ready.wake_at <= utc_now():
+            await engine.wake(conn, "publish", ready.id, ready.wake_at)
+    engine.reached("ready")
+    return ready
+
+
+@contextlib.asynccontextmanager
+async def _renewing(engine: Engine, delivery_id: int, claim: str) -> AsyncIterator[None]:
+    """Keeps the lease while a large upload takes its time; a dead process stops renewing."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(PREPARE_LEASE_S / 3)
+            async with engine.pool.connection() as conn:
+                await arrows.renew(conn, delivery_id, claim, PREPARE_LEASE_S)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewing
+
+
+# -- at post_date --------------------------------------------------------------------------------------------
+
+
+async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Everything that is still missing, then the one visible call. Returns the row when it was published."""
+    async with engine.pool.connection() as conn:
+        timing = await due.timing(conn, delivery_id)
+    if timing is None or not await _may_go(engine, timing):
+        return None
+    if timing.status is DeliveryStatus.ready and timing.is_stale(utc_now()):
+        async with engine.pool.connection() as conn:
+            await arrows.restage(conn, delivery_id, "What was prepared is too old by now; preparing it anew.")
+            timing = timing.restaged()
+    if timing.status is DeliveryStatus.scheduled and await prepare(engine, delivery_id) is None:
+        return None
+    return await _send(engine, delivery_id)
+
+
+async def _may_go(engine: Engine, timing: due.Timing) -> bool:
+    """Due, not too late, not held. What must wait gets its next wake-up; what came too late is told so."""
+    now = utc_now()
+    if timing.status not in (DeliveryStatus.scheduled, DeliveryStatus.ready):
+        return False
+    if timing.lateness_s(now) > timing.grace_s(engine.settings):
+        await _missed(engine, timing)
+        return False
+    later = timing.waits_until(now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+    if later is not None:
+        async with db.async_transaction(engine.pool) as conn:
+            await due.postpone(conn, timing.delivery_id, later)
+            await engine.wake(conn, "publish", timing.delivery_id, later)
+        return False
+    return timing.account_is_active
+
+
+async def _missed(engine: Engine, timing: due.Timing) -> None:
+    late = timedelta(seconds=round(timing.lateness_s(utc_now())))
+    async with engine.pool.connection() as conn:
+        await arrows.mark_missed(
+            conn,
+            timing.delivery_id,
+            f"It could not be published in time and is {late} late, longer than you allow. Nothing was sent.",
+            "Publish it now, or move it to another time.",
+        )
+    log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
+
+
+async def _send(engine: Engine, delivery_id: int) -> Delivery | None:
+    """ready → sending → …; the intent is in the database before the request leaves."""
+    async with engine.pool.connection() as conn:
+        delivery = await arrows.get(conn, delivery_id)
+    if delivery is None or delivery.status is not DeliveryStatus.ready:
+        return None
+    try:
+        platform, parcel = await _gathered(engine, delivery, with_data=False)
+        staged = _staged(platform, delivery)
+    except PublishError as error:
+        await _give_up(engine, delivery, None, error)
+        return None
+    if staged is None:
+        return None
+    claim = secrets.token_hex(8)
+    sending = await _claim_to_send(engine, delivery, claim, parcel.payload_hash)
+    if sending is None:
+        return None
+    engine.reached("sending")
+    return await _commit(engine, sending, claim, platform, parcel, staged)
+
+
+async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, payload_hash: str) -> Delivery | None:
+    lease_s = engine.settings.request_timeout_s + SEND_MARGIN_S
+    try:
+        async with engine.pool.connection() as conn:
+            return await arrows.claim_to_send(conn, delivery, claim, lease_s, payload_hash)
+    except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
+        return None
+
+
+async def _commit(
+    engine: Engine, delivery: Delivery, claim: str, platform: Platform, parcel: Outgoing, staged: BaseModel
+) -> Delivery | None:
+    try:
+        async with asyncio.timeout(engine.settings.request_timeout_s):
+            receipt = await platform.commit(engine.commit_http, parcel, staged)
+    except PublishError as error:
+        await _not_confirmed(engine, delivery, claim, error)
+        return None
+    except Exception as error:  # noqa: BLE001 whatever it is, the request may have left
+        log.exception("commit ended unexpectedly", delivery=delivery.id)
+        await _not_confirmed(engine, delivery, claim, _unmapped(error))
+        return None
+    engine.reached("answered")
+    return await _published(engine, delivery, claim, platform, parcel, receipt)
+
+
+async def _published(
+    engine: Engine, delivery: Delivery, claim: str | None, platform: Platform, parcel: Outgoing, receipt: Receipt
+) -> Delivery | None:
+    lookup = claim is None
+    sentence = "Found on the network: it had gone out." if lookup else "Published."
+    async with db.async_transaction(engine.pool) as conn:
+        done = await arrows.mark_published(conn, delivery.id, claim, receipt, sentence=sentence, lookup=lookup)
+        await _wake_what_waited(engine, conn, delivery)
+    engine.reached("published")
+    if done is None:
+        return None
+    log.info(
+        "published", delivery=done.id, network=platform.name, account=parcel.login.account.handle, url=done.permalink
+    )
+    if receipt.permalink is None:
+        await _add_permalink(engine, done, platform, parcel, receipt)
+    return done
+
+
+async def _add_permalink(
+    engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, receipt: Receipt
+) -> None:
+    """Best effort: a post without a link is still a published post."""
+    try:
+        link = await platform.permalink(engine.http, parcel.login, receipt)
+    except (PublishError, httpx.HTTPError) as error:
+        log.warning("no permalink", delivery=delivery.id, why=str(error))
+        return
+    if link:
+        async with engine.pool.connection() as conn:
+            await due.add_permalink(conn, delivery.id, link)
+
+
+# -- when it did not work --------------------------------------------------------------------------------------
+
+
+async def _not_confirmed(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
+    if isinstance(error, OutcomeUnknown):
+        await _unknown(engine, delivery, claim, error)
+    else:
+        await _could_not(engine, delivery, claim, error, story="publish")
+
+
+async def _unknown(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
+    look_at = utc_now() + timedelta(seconds=engine.settings.settle_s)
+    async with db.async_transaction(engine.pool) as conn:
+        moved = await arrows.mark_unknown(
+            conn, delivery.id, claim, look_at, code=error.code, sentence=error.sentence, detail=_detail(error)
+        )
+        if moved:
+            await engine.wake(conn, "reconcile", delivery.id, look_at)
+        await _wake_what_waited(engine, conn, delivery)
+    log.warning("outcome unknown", delivery=delivery.id, code=error.code, why=error.sentence)
+
+
+async def _could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError, *, story: str) -> None:
+    """Nothing was published: later, after a pause of the right length, or never."""
+    if isinstance(error, Unauthorized):
+        async with engine.pool.connection() as conn:
+            await accounts.mark_needs_reconnect(conn, delivery.account_id, error.sentence)
+    if isinstance(error, Refused):
+        await _give_up(engine, delivery, claim, error)
+    elif _is_spent(engine, delivery, error):
+        await _give_up(engine, delivery, claim, _spent(error, delivery))
+    else:
+        await _later(engine, delivery, claim, error, story)
+
+
+async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError, story: str) -> None:
+    at = _again_at(engine, delivery, error)
+    async with db.async_transaction(engine.pool) as conn:
+        if isinstance(error, Throttled) and at is not None:
+            await due.throttle(conn, delivery.account_id, at)
+        moved = await arrows.give_back(
+            conn,
+            delivery.id,
+            claim,
+            not_before=at,
+            faults=int(_is_fault(error)),
+            restage=isinstance(error, StageLost),
+            new_key=bool(getattr(error, "new_key", False)),
+            sentence=error.sentence,
+            detail=_detail(error),
+        )
+        if moved and not isinstance(error, Unauthorized):
+            early = story == "prepare" and moved.wake_at and at and at < moved.wake_at
+            await engine.wake(
+                conn, "prepare" if early else "publish", delivery.id, at if early and at else moved.wake_at or utc_now()
+            )
+        await _wake_what_waited(engine, conn, delivery)
+    log.info("later", delivery=delivery.id, code=error.code, why=error.sentence, at=str(at))
+
+
+async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error: PublishError) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        await arrows.mark_failed(
+            conn,
+            delivery.id,
+            claim,
+            code=error.code,
+            sentence=error.sentence,
+            next_step=error.next_step,
+            detail=_detail(error),
+        )
+        await _wake_what_waited(engine, conn, delivery)
+    log.warning("failed", delivery=delivery.id, code=error.code, why=error.sentence)
+
+
+def _is_fault(error: PublishError) -> bool:
+    """Waiting for the network to process, or because it asks the account to wait, spends no attempt."""
+    return not isinstance(error, Throttled | NotReady | Unauthorized)
+
+
+def _is_spent(engine: Engine, delivery: Delivery, error: PublishError) -> bool:
+    return _is_fault(error) and delivery.faults >= engine.settings.max_faults
+
+
+def _spent(error: PublishError, delivery: Delivery) -> Refused:
+    return Refused(
+        f"{error.sentence} It was tried {delivery.faults + 1} times.",
+        code=error.code,
+        next_step=error.next_step or "Try again later with “Try again”.",
+        detail=error.detail,
+    )
+
+
+def _again_at(engine: Engine, delivery: Delivery, error: PublishError) -> datetime | None:
+    """The server's own wish where it has one; else a doubling pause with jitter. None: when the account is back."""
+    if isinstance(error, Unauthorized):
+        return None
+    wish = getattr(error, "retry_in_s", None)
+    if wish is None:
+        pause = min(LONGEST_BACKOFF_S, engine.settings.backoff_s * 2**delivery.faults)
+        wish = pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
+    return utc_now() + timedelta(seconds=wish)
+
+
+def _unmapped(error: BaseException) -> PublishError:
+    return OutcomeUnknown(
+        "Something unexpected happened while it was being handed over.", code="unexpected", detail=type(error).__name__
+    )
+
+
+def _detail(error: PublishError) -> dict[str, Any]:
+    return {"code": error.code, **({"detail": error.detail} if error.detail else {})}
+
+
+async def _wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> None:
+    """The next due post of this account, and the next part of this thread, were told to wait for us."""
+    for waiting in await due.next_waiting(conn, delivery):
+        await engine.wake(conn, "publish", waiting, utc_now())
+
+
+# -- after a lost answer ------------------------------------------------------------------------------------------
+
+
+async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Asks the network whether it went out. Returns the row when it is decided."""
+    claim = secrets.token_hex(8)
+    lease_s = engine.settings.request_timeout_s * 4
+    async with engine.pool.connection() as conn:
+        delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
+        if delivery is None:
+            return None
+        taken = await due.taken_remote_ids(conn, delivery)
+    engine.reached("looking")
+    try:
+        platform, parcel = await _gathered(engine, delivery, with_data=False)
+        staged = _staged(platform, delivery)
+        if staged is None:
+            raise Refused("What was prepared for it is gone.", code="stage_lost")
+        verdict = await _looked(engine, delivery, platform, parcel, staged, taken)
+    except PublishError as error:
+        return await _cannot_look(engine, delivery, claim, error)
+    engine.reached("looked")
+    if isinstance(verdict, Found):
+        return await _published(engine, delivery, None, platform, parcel, verdict.receipt)
+    return await _decided(engine, delivery, claim, verdict)
+
+
+async def _looked(
+    engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, staged: BaseModel, taken: frozenset[str]
+) -> Verdict:
+    sent_at = delivery.sent_at or delivery.status_at
+    attempt = Attempt(
+        attempt_no=delivery.attempt_no,
+        first_sent_at=delivery.first_sent_at or sent_at,
+        sent_at=sent_at,
+        looks=delivery.looks,
+        absent_looks=delivery.absent_looks,
+        first_absent_at=delivery.first_absent_at,
+        taken_remote_ids=taken,
+    )
+    try:
+        return await platform.reconcile(engine.http, parcel, staged, attempt)
+    except httpx.HTTPError as error:
+        return LookAgain(in_s=min(600, 30 * 2**delivery.looks), why=f"The network cannot be asked: {error!s:.80}")
+
+
+async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:
+    async with db.async_transaction(engine.pool) as conn:
+        if isinstance(verdict, LookAgain):
+            at = utc_now() + timedelta(seconds=verdict.in_s)
+            if await arrows.look_again(conn, delivery.id, claim, at, absent=verdict.absent, sentence=verdict.why):
+                await engine.wake(conn, "reconcile", delivery.id, at)
+            return None
+        if isinstance(verdict, SafeToResend):
+            moved = await arrows.send_again(
+                conn,
+                delivery.id,
+                claim,
+                new_key=verdict.new_key,
+                restage=verdict.restage,
+                sentence=f"{verdict.why} Sending it again.",
+            )
+            if moved:
+                await engine.wake(conn, "publish", delivery.id, utc_now())
+            return moved
+        why = verdict.why if not isinstance(verdict, Found) else ""
+        return await _attention(conn, delivery, claim, "undecidable", why)
+
+
+async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> Delivery | None:
+    """A dead token cannot read: look again once the account is back, and ask the person after a day."""
+    if isinstance(error, Unauthorized):
+        async with engine.pool.connection() as conn:
+            await accounts.mark_needs_reconnect(conn, delivery.account_id, error.sentence)
+    waited = utc_now() - (delivery.first_sent_at or delivery.status_at)
+    async with db.async_transaction(engine.pool) as conn:
+        if isinstance(error, Refused) or waited > timedelta(days=1):
+            return await _attention(conn, delivery, claim, error.code, error.sentence)
+        at = utc_now() + timedelta(minutes=10)
+        if await arrows.look_again(conn, delivery.id, claim, at, absent=False, sentence=error.sentence):
+            await engine.wake(conn, "reconcile", delivery.id, at)
+    return None
+
+
+async def _attention(conn: AsyncConnection, delivery: Delivery, claim: str, code: str, why: str) -> Delivery | None:
+    log.warning("attention", delivery=delivery.id, code=code, why=why)
+    return await arrows.mark_attention(
+        conn,
+        delivery.id,
+        claim,
+        code=code,
+        sentence=why,
+        next_step="Look at the account: if the post is there, say so; if it is not, send it again.",
+    )
+
+
+# -- whatever overslept ----------------------------------------------------------------------------------------------
+
+
+async def sweep(engine: Engine) -> dict[str, int]:
+    """Takes up what dead workers left and what lost its wake-up. Safe to run anywhere, any time, side by side."""
+    now = utc_now()
+    async with db.async_transaction(engine.pool) as conn:
+        dropped = await due.drop_preparing(conn)
+        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s))
+        asleep = await due.overslept(conn)
+        for row in dropped:
+            await engine.wake(conn, "publish" if row.is_due(now) else "prepare", row.id, now)
+        for row in lost:
+            await engine.wake(conn, "reconcile", row.id, row.wake_at or now)
+        for row in asleep:
+            await engine.wake(conn, "reconcile" if row.status is DeliveryStatus.unknown else "publish", row.id, now)
+    found = {"preparing": len(dropped), "sending": len(lost), "asleep": len(asleep)}
+    if any(found.values()):
+        log.warning("swept", **found)
+    return found
+
+
+# -- what a platform needs ---------------------------------------------------------------------------------------------
+
+
+async def _gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
+    """Raises Refused when the account or the network is gone."""
+    async with engine.pool.connection() as conn:
+        parcel = await outgoing.gather(conn, delivery, engine.settings, with_data=with_data)
+    try:
+        return platforms.get(parcel.login.account.platform), parcel
+    except NotFound as gone:
+        raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
+
+
+def _staged(platform: Platform, delivery: Delivery) -> BaseModel | None:
+    """What an older version staged and this one cannot read is prepared anew; that is only safe before sending."""
+    if delivery.staged is None:
+        return None
+    try:
+        return platform.staged_model.model_validate(delivery.staged)
+    except ValidationError:
+        if delivery.status in (DeliveryStatus.scheduled, DeliveryStatus.preparing):
+            return None
+        raise Refused(
+            "What was prepared for it cannot be read by this version.",
+            code="stage_unreadable",
+            next_step="Check the account, then try again.",
+        ) from None

@@ -1,0 +1,336 @@
+"""The story before post_date: schedule, edit, move, cancel, ask again. Called by the web inside one transaction.
+
+Functions return the deliveries that need a wake-up call; the caller defers the jobs on the same connection, so that
+row and job commit or vanish together. Rows are locked first: a worker that claims at the same instant either comes
+before (then the person is told it is too late) or after (then it finds the new state).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from postflow import deliveries, platforms, posts
+from postflow.config import Settings
+from postflow.errors import Conflict, Invalid, NotFound
+from postflow.models import (
+    IN_FLIGHT,
+    Account,
+    AccountState,
+    Content,
+    Delivery,
+    DeliveryStatus,
+    Media,
+    NewPost,
+    Post,
+    Problem,
+    Server,
+)
+
+FURTHEST = timedelta(days=366 * 5)
+#: A form filled in at 09:00:00 for 09:00 arrives a little later: that is "now", not "the past".
+JUST_PAST = timedelta(minutes=2)
+
+
+class Scheduled(NamedTuple):
+    posts: list[Post]
+    deliveries: list[Delivery]
+
+
+# -- the arrows a person asks for ----------------------------------------------------------------------------
+
+
+def schedule(
+    conn: Connection,
+    user_id: int,
+    new: NewPost,
+    *,
+    now: datetime,
+    settings: Settings,
+    form_key: str | None = None,
+) -> Scheduled:
+    """A post (or thread) and one delivery per account and part. The same form twice is one post. Raises Invalid."""
+    if form_key and (before := posts.by_form(conn, user_id, form_key)):
+        return Scheduled(posts.thread(conn, user_id, before.id), [])
+    _refuse(conn, user_id, new, now)
+    return _store(conn, user_id, new, form_key)
+
+
+def save_draft(
+    conn: Connection, user_id: int, new: NewPost, *, form_key: str | None = None, draft_id: int | None = None
+) -> Post:
+    """Anything may be unfinished, but accounts and uploads must be one's own."""
+    _own_accounts(conn, user_id, new.account_ids)
+    _own_media(conn, user_id, _contents(new))
+    if draft_id is not None:
+        old = posts.get(conn, user_id, draft_id)
+        if not old.is_draft:
+            raise Conflict("This draft has been scheduled meanwhile.")
+        posts.delete(conn, [part.id for part in posts.thread(conn, user_id, draft_id)[1:]])
+        first = posts.update(conn, draft_id, new, new.content, draft=True)
+    else:
+        stored = posts.insert(conn, user_id, new, new.content, parent_id=None, draft=True, form_key=form_key)
+        if stored is None:
+            return _stored_before(conn, user_id, form_key)
+        first = stored
+    _store_thread(conn, user_id, new, first, draft=True)
+    return first
+
+
+def edit(
+    conn: Connection,
+    user_id: int,
+    post_id: int,
+    new: NewPost,
+    *,
+    revision: int,
+    now: datetime,
+    settings: Settings,
+) -> Scheduled:
+    """The whole post anew, as long as nothing of it has left. A draft becomes scheduled. Raises Invalid, Conflict."""
+    parts, rows = _locked(conn, user_id, post_id)
+    if parts[0].revision != revision:
+        raise Conflict("This post was changed in another window meanwhile. Look at it before you change it again.")
+    _still_here(rows, "changed")
+    _refuse(conn, user_id, new, now)
+    chosen = set(new.account_ids)
+    dropped = [row.id for row in rows if row.account_id not in chosen]
+    deliveries.cancel(conn, dropped, "You took this account off the post.")
+    posts.delete(conn, [part.id for part in parts[1:]])
+    first = posts.update(conn, post_id, new, new.content, draft=False)
+    for row in rows:
+        if row.post_id == post_id and row.account_id in chosen and row.status in ("cancelled", "failed", "missed"):
+            deliveries.ask_again(conn, row.id, now, "You changed the post and scheduled it again.")
+    kept = deliveries.begin_again(conn, post_id, "You changed the post.")
+    added = deliveries.create(conn, post_id, new.account_ids, "Scheduled.")
+    rest = _store_thread(conn, user_id, new, first, draft=False)
+    return Scheduled([first, *rest.posts], [*kept, *added, *rest.deliveries])
+
+
+def move(
+    conn: Connection, user_id: int, post_id: int, post_date: datetime, *, now: datetime, settings: Settings
+) -> list[Delivery]:
+    """Another time, nothing else. What is prepared stays prepared where it keeps long enough."""
+    if said := _date_problem(post_date, now):
+        raise Invalid({"post_date": said})
+    parts, rows = _locked(conn, user_id, post_id)
+    _still_here(rows, "moved")
+    ids = [part.id for part in parts]
+    posts.set_date(conn, ids, max(post_date, now))
+    return deliveries.move(conn, ids, "You moved the post to another time.")
+
+
+def publish_now(conn: Connection, user_id: int, post_id: int, *, now: datetime) -> list[Delivery]:
+    parts, rows = _locked(conn, user_id, post_id)
+    _still_here(rows, "published again")
+    ids = [part.id for part in parts]
+    posts.set_date(conn, ids, now)
+    return deliveries.move(conn, ids, "You asked to publish now.")
+
+
+def cancel(conn: Connection, user_id: int, post_id: int) -> list[Delivery]:
+    """All that has not left yet. Raises Conflict when nothing could be held back any more."""
+    _, rows = _locked(conn, user_id, post_id)
+    stopped = deliveries.cancel(conn, [row.id for row in rows], "You cancelled it.")
+    if not stopped:
+        raise Conflict("It is too late to cancel: nothing of this post is waiting any more.")
+    return stopped
+
+
+def delete(conn: Connection, user_id: int, post_id: int) -> None:
+    """Forget the post here. What is published stays on the networks. Not while a request may be under way."""
+    parts, rows = _locked(conn, user_id, post_id)
+    if any(row.status in IN_FLIGHT for row in rows):
+        raise Conflict("It is being sent right now. Wait until its outcome is known, then delete it.")
+    posts.delete(conn, [part.id for part in reversed(parts)])
+
+
+def retry(conn: Connection, user_id: int, delivery_id: int, *, now: datetime) -> list[Delivery]:
+    """Once more on one account, for what failed, was missed or was cancelled."""
+    _own_delivery(conn, user_id, delivery_id)
+    again = deliveries.ask_again(conn, delivery_id, now, "You asked to try again.")
+    if not again:
+        raise Conflict("There is nothing to try again: its state has changed meanwhile.")
+    return again
+
+
+def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime) -> list[Delivery]:
+    """A person's word on an outcome that no look could decide."""
+    _own_delivery(conn, user_id, delivery_id)
+    if published:
+        moved = deliveries.settle_published(conn, delivery_id, "You confirmed that it is on the network.")
+    else:
+        moved = deliveries.settle_absent(
+            conn, delivery_id, now, "You confirmed that it is not on the network. It is sent again."
+        )
+    if not moved:
+        raise Conflict("This has been decided meanwhile.")
+    return [] if published else moved
+
+
+def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> dict[str, list[str]]:
+    """Nudges that stop nobody: field -> sentences."""
+    return _sentences(conn, user_id, new, blocking=False)
+
+
+# -- what stands in the way -----------------------------------------------------------------------------------
+
+
+def _refuse(conn: Connection, user_id: int, new: NewPost, now: datetime) -> None:
+    """Raises Invalid with everything that is wrong at once."""
+    fields: dict[str, list[str]] = {}
+    if not new.account_ids:
+        fields["accounts"] = ["Choose at least one account."]
+    if new.post_date is None:
+        fields["post_date"] = ["Choose a date and a time."]
+    elif said := _date_problem(new.post_date, now):
+        fields["post_date"] = [said]
+    for content in _contents(new):
+        if not (content.text.strip() or content.attachments or content.poll):
+            fields["text"] = ["Write something or add a picture: there is nothing to publish yet."]
+    for account in _own_accounts(conn, user_id, new.account_ids):
+        if account.state is AccountState.disconnected:
+            fields.setdefault("accounts", []).append(f"{account.handle} is disconnected. Connect it again first.")
+    if not fields:
+        fields = _sentences(conn, user_id, new, blocking=True)
+    if fields:
+        raise Invalid(fields)
+
+
+def _sentences(conn: Connection, user_id: int, new: NewPost, *, blocking: bool) -> dict[str, list[str]]:
+    """What each account's network says about each part."""
+    media = _own_media(conn, user_id, _contents(new))
+    fields: dict[str, list[str]] = {}
+    for account in _own_accounts(conn, user_id, new.account_ids):
+        server = _server(conn, account)
+        for place, content in enumerate(_contents(new)):
+            for problem in _problems(account, server, content, media, is_reply=place > 0):
+                if problem.blocking is blocking:
+                    field = problem.field if place == 0 else f"thread.{place - 1}.{problem.field}"
+                    sentence = f"{account.handle}: {problem.sentence}"
+                    if sentence not in fields.setdefault(field, []):
+                        fields[field].append(sentence)
+    return fields
+
+
+def _problems(
+    account: Account, server: Server | None, content: Content, media: dict[int, Media], *, is_reply: bool
+) -> Sequence[Problem]:
+    try:
+        platform = platforms.get(account.platform)
+    except NotFound as gone:
+        return [Problem(sentence=str(gone), field="accounts")]
+    if server is None:
+        return []  # never seen yet; the worker asks it before it prepares
+    attached = [media[attachment.media_id] for attachment in content.attachments]
+    return platform.check(content, attached, server, account, is_reply=is_reply)
+
+
+def _date_problem(post_date: datetime, now: datetime) -> str | None:
+    if post_date < now - JUST_PAST:
+        return "This time has passed. Choose a later one, or publish now."
+    if post_date > now + FURTHEST:
+        return "This is more than five years away. Choose an earlier date."
+    return None
+
+
+def _contents(new: NewPost) -> list[Content]:
+    return [new.content, *new.thread]
+
+
+def _own_accounts(conn: Connection, user_id: int, ids: Sequence[int]) -> list[Account]:
+    with conn.cursor(row_factory=class_row(Account)) as cursor:
+        found = cursor.execute(
+            """
+            SELECT id, user_id, platform, base_url, remote_id, handle, display_name, avatar_url, profile_url, state,
+                   state_reason, token_expires_at, throttled_until, verified_at, created_at
+              FROM accounts WHERE user_id = %(user_id)s AND id = ANY(%(ids)s) ORDER BY id
+            """,
+            {"user_id": user_id, "ids": list(ids)},
+        ).fetchall()
+    if len(found) != len(set(ids)):
+        raise Invalid({"accounts": "One of the chosen accounts is not yours or is gone. Choose again."})
+    return found
+
+
+def _own_media(conn: Connection, user_id: int, contents: Sequence[Content]) -> dict[int, Media]:
+    ids = {attachment.media_id for content in contents for attachment in content.attachments}
+    with conn.cursor(row_factory=class_row(Media)) as cursor:
+        found = cursor.execute(
+            """
+            SELECT id, user_id, filename, kind, mime, size_bytes, width, height, duration_s, sha256, created_at
+              FROM media WHERE user_id = %(user_id)s AND id = ANY(%(ids)s)
+            """,
+            {"user_id": user_id, "ids": list(ids)},
+        ).fetchall()
+    if len(found) != len(ids):
+        raise Invalid({"media": "One of the pictures is gone. Remove it and add it again."})
+    return {media.id: media for media in found}
+
+
+def _server(conn: Connection, account: Account) -> Server | None:
+    with conn.cursor(row_factory=class_row(Server)) as cursor:
+        return cursor.execute(
+            """
+            SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
+              FROM servers WHERE platform = %(platform)s AND base_url = %(base_url)s
+            """,
+            {"platform": account.platform, "base_url": account.base_url},
+        ).fetchone()
+
+
+def _own_delivery(conn: Connection, user_id: int, delivery_id: int) -> Delivery:
+    found = deliveries.get(conn, user_id, delivery_id)
+    if found is None:
+        raise NotFound("There is no such delivery.")
+    return found
+
+
+# -- rows ---------------------------------------------------------------------------------------------------
+
+
+def _locked(conn: Connection, user_id: int, post_id: int) -> tuple[list[Post], list[Delivery]]:
+    """All parts and their deliveries, held until the transaction ends. Raises NotFound."""
+    posts.get(conn, user_id, post_id)
+    parts = posts.thread(conn, user_id, post_id)
+    return parts, deliveries.of_posts(conn, user_id, [part.id for part in parts], lock=True)
+
+
+def _still_here(rows: Sequence[Delivery], verb: str) -> None:
+    if any(row.status in IN_FLIGHT for row in rows):
+        raise Conflict(f"It is being sent right now, so it cannot be {verb} any more.")
+    gone = {DeliveryStatus.published, DeliveryStatus.attention}
+    if any(row.status in gone for row in rows):
+        raise Conflict(f"Part of this post is out already, so it cannot be {verb} as a whole.")
+
+
+def _store(conn: Connection, user_id: int, new: NewPost, form_key: str | None) -> Scheduled:
+    first = posts.insert(conn, user_id, new, new.content, parent_id=None, draft=False, form_key=form_key)
+    if first is None:  # the same form came in twice at once
+        return Scheduled([_stored_before(conn, user_id, form_key)], [])
+    rows = deliveries.create(conn, first.id, new.account_ids, "Scheduled.")
+    rest = _store_thread(conn, user_id, new, first, draft=False)
+    return Scheduled([first, *rest.posts], [*rows, *rest.deliveries])
+
+
+def _stored_before(conn: Connection, user_id: int, form_key: str | None) -> Post:
+    before = posts.by_form(conn, user_id, form_key or "")
+    if before is None:
+        raise Conflict("This form was sent twice. Look at the queue before you send it again.")
+    return before
+
+
+def _store_thread(conn: Connection, user_id: int, new: NewPost, first: Post, *, draft: bool) -> Scheduled:
+    """The parts after the first, each a reply to the one before."""
+    before, parts, rows = first, list[Post](), list[Delivery]()
+    for content in new.thread:
+        part = posts.insert(conn, user_id, new, content, parent_id=before.id, draft=draft, form_key=None)
+        if part is None:
+            raise Conflict("This thread was stored meanwhile.")
+        if not draft:
+            rows += deliveries.create(conn, part.id, new.account_ids, "Scheduled as a part of a thread.")
+        parts.append(part)
+        before = part
+    return Scheduled(parts, rows)

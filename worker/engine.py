@@ -1,0 +1,32 @@
+"""The engine of this worker process: pool, HTTP clients and settings, made once by the first job that needs them."""
+
+import asyncio
+
+from postflow import config, db, logs, net
+from postflow.publishing import Engine
+from worker import deferring
+
+_lock = asyncio.Lock()
+_engine: Engine | None = None
+
+
+async def ready() -> Engine:
+    """Opened inside the running loop; the process's end closes it."""
+    global _engine
+    async with _lock:
+        if _engine is None:
+            _engine = await _opened()
+    return _engine
+
+
+async def _opened() -> Engine:
+    settings = config.load()
+    pool = db.async_pool(settings.database_url.get_secret_value(), max_size=12)
+    await pool.open()
+    return Engine(
+        pool=pool,
+        settings=settings,
+        http=net.client(settings),
+        commit_http=net.commit_client(settings),
+        wake=deferring.wake,
+    )

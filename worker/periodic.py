@@ -1,0 +1,63 @@
+"""Periodic jobs. A new one is a line in `JOBS` and a task below it; schedules are cron lines in `POSTFLOW_TIME_ZONE`.
+
+Every worker runs the same minute tick; Procrastinate defers each tick once however many workers there are. The tick
+then defers the jobs whose local time has come, so a schedule follows its zone through daylight saving.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+from croniter import croniter
+
+from postflow import publishing
+from postflow.config import Settings
+from worker import engine, tokens
+from worker.app import app
+
+log = structlog.stdlib.get_logger("postflow.periodic")
+
+QUEUE = "periodic"
+
+
+class Job(NamedTuple):
+    name: str
+    label: str
+    cron: Callable[[Settings], str]
+
+
+JOBS = (
+    Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron),
+    Job("refresh_tokens", "Refresh access tokens", lambda s: s.refresh_tokens_cron),
+    Job("verify_accounts", "Check that every account still answers", lambda s: s.verify_accounts_cron),
+    Job("purge", "Remove finished jobs, old stories and unused uploads", lambda s: s.purge_cron),
+)
+
+
+def next_run(job: Job, settings: Settings, after: datetime) -> datetime:
+    """The next instant after `after` at which the cron line matches the clock on the wall."""
+    local = croniter(job.cron(settings), after.astimezone(settings.zone)).get_next(datetime)
+    return local.astimezone(UTC)
+
+
+def due_jobs(settings: Settings, minute: datetime) -> list[Job]:
+    """Those whose line matches this very minute."""
+    local = minute.astimezone(settings.zone)
+    return [job for job in JOBS if croniter.match(job.cron(settings), local)]
+
+
+@app.periodic(cron="* * * * *", periodic_id="tick")
+@app.task(name="tick", queue=QUEUE, queueing_lock="tick", pass_context=False)
+async def tick(timestamp: int) -> None:
+    settings = (await engine.ready()).settings
+    for job in due_jobs(settings, datetime.fromtimestamp(timestamp, UTC)):
+        await app.configure_task(job.name, queue=QUEUE).defer_async()
+
+
+@app.task(name="sweep", queue=QUEUE)
+async def sweep() -> None:
+    await publishing.sweep(await engine.ready())
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
+        log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
+        await app.job_manager.retry_job(job)

@@ -1,0 +1,27 @@
+"""The worker's tasks: one call each.
+
+There is no queue-level retry around any of these; what must happen again is decided by the stories in
+`postflow.publishing` and deferred by them.
+"""
+
+from postflow import publishing
+from worker import engine
+from worker.app import app
+from worker.deferring import QUEUE, publish_later
+
+__all__ = ["prepare", "publish", "publish_later", "reconcile"]
+
+
+@app.task(name="prepare", queue=QUEUE)
+async def prepare(delivery_id: int) -> None:
+    await publishing.prepare(await engine.ready(), delivery_id)
+
+
+@app.task(name="publish", queue=QUEUE)
+async def publish(delivery_id: int) -> None:
+    await publishing.publish(await engine.ready(), delivery_id)
+
+
+@app.task(name="reconcile", queue=QUEUE)
+async def reconcile(delivery_id: int) -> None:
+    await publishing.reconcile(await engine.ready(), delivery_id)
