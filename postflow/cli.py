@@ -73,6 +73,14 @@ def doctor() -> None:
     sys.exit(min(faults, 1))
 
 
+@main.command("new-key")
+def new_key() -> None:
+    """Print a fresh key for POSTFLOW_ENCRYPTION_KEYS. Put it before the old ones; those still open what they closed."""
+    from cryptography.fernet import Fernet
+
+    click.echo(Fernet.generate_key().decode())
+
+
 @main.command()
 def version() -> None:
     """Say which release this is."""

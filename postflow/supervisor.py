@@ -69,6 +69,7 @@ class Supervisor:
                 self._start(program)
         elif program.process.poll() is not None:
             code = program.process.returncode
+            _signal(program, signal.SIGKILL)  # its own children hold ports and connections
             self._drain(program)
             program.pause_s = 0.5 if now - program.started_at > _STEADY_S else program.pause_s * 2
             program.pause_s = min(program.pause_s, _LONGEST_PAUSE_S)
@@ -78,7 +79,7 @@ class Supervisor:
     def _start(self, program: Program) -> None:
         program.process = children.start(
             program.argv,
-            dies_by=signal.SIGKILL if program.name != "web" else signal.SIGTERM,  # gunicorn takes its own along
+            dies_by=program.dies_by,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -92,24 +93,26 @@ class Supervisor:
 
     def _read(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
-            self._read_lines(key.data)
+            if not self._read_lines(key.data):  # closed; the process ends or has ended
+                self._selector.unregister(key.fileobj)
 
-    def _read_lines(self, program: Program) -> None:
+    def _read_lines(self, program: Program) -> bytes | None:
+        """Prints what there is. Returns it; None when there is nothing now, b"" when there never will be."""
         assert program.process
         assert program.process.stdout
         piece = program.process.stdout.read(65536)
-        if piece == b"":  # closed; the process ends or has ended
-            self._selector.unregister(program.process.stdout)
         *lines, program.unfinished_line = (program.unfinished_line + (piece or b"")).split(b"\n")
         for line in lines:
             say(program.name, line.decode(errors="replace"))
+        return piece
 
     def _drain(self, program: Program) -> None:
         """Its last words; then forget it."""
-        assert program.process
+        if program.process is None:
+            return
         assert program.process.stdout
-        if program.process.stdout in self._selector.get_map():
-            self._read_lines(program)
+        while self._read_lines(program):
+            pass
         with contextlib.suppress(KeyError):
             self._selector.unregister(program.process.stdout)
         program.process.stdout.close()

@@ -1,0 +1,168 @@
+"""The files that platforms read: they name things that exist, and agree with each other."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postflow import cli, config
+
+CHECKOUT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PROCFILE = dict(
+    line.split(": ", 1) for line in (CHECKOUT / "Procfile").read_text().splitlines() if not line.startswith("#")
+)
+KNOWN = {"DATABASE_URL", *(f"POSTFLOW_{name.upper()}" for name in config.Settings.model_fields)}
+
+
+def read_yaml(name: str) -> Any:
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with the lint group: run `python3 run.py lint` once")
+    return yaml.safe_load((CHECKOUT / name).read_text())
+
+
+def test_the_procfile_has_a_release_a_web_and_a_worker():
+    assert list(PROCFILE) == ["release", "web", "worker"]
+    assert PROCFILE["worker"] == "procrastinate --app=worker.app.app worker"
+
+
+@pytest.mark.parametrize("role", PROCFILE)
+def test_each_role_runs_a_program_that_an_installation_has(role: str):
+    program, *arguments = shlex.split(PROCFILE[role])
+    assert os.access(BIN / program, os.X_OK)
+    if program == "postflow":
+        assert arguments[0] in cli.main.commands
+
+
+def test_a_shell_hands_each_command_over_as_it_stands():
+    """Parentheses outside quotes are a syntax error to `sh`, which is what runs a Procfile."""
+    for command in PROCFILE.values():
+        subprocess.run(["sh", "-n", "-c", command], check=True)
+
+
+def test_compose_starts_the_same_commands_and_nothing_before_its_time():
+    services = read_yaml("docker-compose.yml")["services"]
+    assert set(services) == {"db", "migrate", "web", "worker"}
+    assert services["migrate"]["command"] == shlex.split(PROCFILE["release"])
+    assert services["worker"]["command"] == shlex.split(PROCFILE["worker"])
+    assert "command" not in services["web"], "the image's own"
+    assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
+    for role in ("web", "worker"):
+        assert services[role]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+        assert services[role]["restart"] == "unless-stopped"
+    assert services["worker"]["healthcheck"]["test"][:2] == ["CMD", "postflow"]
+    assert services["worker"]["healthcheck"]["test"][2] in cli.main.commands
+
+
+def test_the_worker_gets_longer_to_stop_than_it_takes():
+    from worker import app
+
+    grace = read_yaml("docker-compose.yml")["services"]["worker"]["stop_grace_period"]
+    render = next(s for s in read_yaml("render.yaml")["services"] if s["type"] == "worker")
+    assert int(grace.removesuffix("s")) > app.STOP_S
+    assert render["maxShutdownDelaySeconds"] > app.STOP_S
+    assert app.STOP_S < 30, "Heroku's pause between SIGTERM and SIGKILL"
+
+
+def test_render_starts_the_same_commands():
+    services = {service["type"]: service for service in read_yaml("render.yaml")["services"]}
+    uv = "uv run --no-sync "
+    assert services["web"]["preDeployCommand"] == uv + PROCFILE["release"]
+    assert services["web"]["startCommand"] == uv + PROCFILE["web"]
+    assert services["worker"]["startCommand"] == uv + PROCFILE["worker"]
+    assert {service["buildCommand"] for service in services.values()} == {"uv sync --locked --no-default-groups"}
+
+
+def test_the_platforms_are_asked_only_for_settings_that_exist():
+    asked = set(json.loads((CHECKOUT / "app.json").read_text())["env"])
+    asked |= set(re.findall(r"\bPOSTFLOW_[A-Z_]+", (CHECKOUT / "render.yaml").read_text()))
+    asked |= set(re.findall(r"^(POSTFLOW_[A-Z_]+)=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
+    asked |= set(re.findall(r"^ +(POSTFLOW_[A-Z_]+):", (CHECKOUT / "docker-compose.yml").read_text(), re.MULTILINE))
+    assert asked
+    assert asked <= KNOWN
+
+
+def test_what_has_no_default_is_asked_for_everywhere():
+    needed = {f"POSTFLOW_{name.upper()}" for name, field in config.Settings.model_fields.items() if field.is_required()}
+    needed -= {"POSTFLOW_DATABASE_URL"}  # which the platforms' own databases give
+    for name in ("app.json", "render.yaml", "docker-compose.yml", ".env.example"):
+        missing = {setting for setting in needed if setting not in (CHECKOUT / name).read_text()}
+        assert not missing, name
+
+
+def test_the_image_runs_the_procfiles_web_as_nobody_special():
+    dockerfile = (CHECKOUT / "Dockerfile").read_text()
+    (command,) = re.findall(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert json.loads(command) == shlex.split(PROCFILE["web"])
+    assert re.findall(r"^USER (\w+)$", dockerfile, re.MULTILINE) == ["postflow"]
+    assert "/healthz" in dockerfile
+
+
+def test_the_image_gets_every_package_and_nothing_else():
+    allowed = {line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    packages = pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert allowed == {*packages, "pyproject.toml", "uv.lock", "README.md"}
+
+
+def test_everybody_builds_with_the_same_uv():
+    from run import UV_VERSION
+
+    assert f"uv=={UV_VERSION}" in (CHECKOUT / "Dockerfile").read_text()
+    assert f"value: {UV_VERSION}" in (CHECKOUT / "render.yaml").read_text()
+
+
+def test_heroku_finds_a_python_version_that_the_repository_does_not_carry(tmp_path: Path):
+    """Its buildpack refuses uv without the file; on a machine with pyenv it would refuse every other Python."""
+    assert not (CHECKOUT / ".python-version").exists()
+    subprocess.run([CHECKOUT / "bin" / "pre_compile"], cwd=tmp_path, check=True)
+    version = (tmp_path / ".python-version").read_text().strip()
+    assert re.fullmatch(r"3\.\d+", version)
+    assert int(version.removeprefix("3.")) >= 11
+    assert f"python:{version}-slim" in (CHECKOUT / "Dockerfile").read_text()
+
+
+def test_heroku_finds_exactly_one_lock_file():
+    known = ["uv.lock", "requirements.txt", "poetry.lock", "Pipfile", "Pipfile.lock", "runtime.txt", "setup.py"]
+    assert [name for name in known if (CHECKOUT / name).exists()] == ["uv.lock"]
+
+
+def test_what_the_image_holds_installs_and_runs_without_the_tools_of_development(tmp_path: Path):
+    """The Dockerfile's steps without a container: its files alone, its command, its programs."""
+    from run import find_uv
+
+    uv = find_uv()
+    if not uv:
+        pytest.skip("no uv here")
+    for line in (CHECKOUT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            copy(CHECKOUT / line[1:], tmp_path / line[1:])
+    unset = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment["UV_PYTHON"] = getattr(sys, "_base_executable", sys.executable)
+    subprocess.run(
+        [uv, "sync", "--locked", "--no-default-groups", "--quiet"], cwd=tmp_path, env=environment, check=True
+    )
+    programs = tmp_path / ".venv" / "bin"
+    said = subprocess.run([programs / "postflow", "version"], env=environment, capture_output=True, text=True, cwd="/")
+    assert (said.returncode, said.stdout.strip(), said.stderr) == (0, pyproject()["project"]["version"], "")
+    code = "import web.gunicorn, worker.app, postflow.migrate, importlib.util as u; print(u.find_spec('pytest'))"
+    said = subprocess.run([programs / "python", "-c", code], env=environment, capture_output=True, text=True, cwd="/")
+    assert (said.stdout.strip(), said.stderr) == ("None", "")
+
+
+def copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
