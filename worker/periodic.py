@@ -4,16 +4,18 @@ Every worker runs the same minute tick; Procrastinate defers each tick once howe
 then defers the jobs whose local time has come, so a schedule follows its zone through daylight saving.
 """
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
 from croniter import croniter
+from procrastinate import exceptions
 
-from postflow import publishing
+from postflow import publishing, purging, tokens
 from postflow.config import Settings
-from worker import engine, tokens
+from worker import engine
 from worker.app import app
 
 log = structlog.stdlib.get_logger("postflow.periodic")
@@ -61,3 +63,42 @@ async def sweep() -> None:
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
         log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
         await app.job_manager.retry_job(job)
+
+
+@app.task(name="refresh_tokens", queue=QUEUE)
+async def refresh_tokens() -> None:
+    """One job per account: a slow network holds up nobody else."""
+    await _for_each_account("refresh_token")
+
+
+@app.task(name="verify_accounts", queue=QUEUE)
+async def verify_accounts() -> None:
+    await _for_each_account("verify_account")
+
+
+@app.task(name="refresh_token", queue=QUEUE)
+async def refresh_token(account_id: int) -> None:
+    await tokens.refresh(await engine.ready(), account_id)
+
+
+@app.task(name="verify_account", queue=QUEUE)
+async def verify_account(account_id: int) -> None:
+    await tokens.verify(await engine.ready(), account_id)
+
+
+@app.task(name="purge", queue=QUEUE)
+async def purge() -> None:
+    ready = await engine.ready()
+    async with ready.pool.connection() as conn:
+        removed = await purging.purge(conn, ready.settings)
+    await app.job_manager.delete_old_jobs(nb_hours=24 * ready.settings.keep_finished_days, include_failed=True)
+    log.info("purged", **{name.replace(" ", "_"): count for name, count in removed.items()})
+
+
+async def _for_each_account(task: str) -> None:
+    async with (await engine.ready()).pool.connection() as conn:
+        ids = await tokens.active_accounts(conn)
+    for account_id in ids:
+        lock = f"{task}:{account_id}"
+        with contextlib.suppress(exceptions.AlreadyEnqueued):
+            await app.configure_task(task, queue=QUEUE, queueing_lock=lock).defer_async(account_id=account_id)
