@@ -14,12 +14,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8900, help="index and control API; instances take the next ports")
     parser.add_argument("--data", metavar="FILE.sqlite3", help="keep accounts, tokens and statuses across restarts")
+    parser.add_argument("--public-host", default="", help="the host name in addresses, when it is not --host")
     options = parser.parse_args(arguments)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        sandbox = Sandbox.start(port=options.port, host=options.host, data=options.data)
+        sandbox = Sandbox.start(
+            port=options.port, host=options.host, data=options.data, public_host=options.public_host
+        )
     except OSError as error:
         sys.stderr.write(f"The sandbox could not start: {error}\n")
         return 1

@@ -1,5 +1,6 @@
 """Files the pages need: style sheet, avatars drawn from a name, and the pictures that were uploaded."""
 
+import colorsys
 import functools
 import hashlib
 import importlib.resources
@@ -43,7 +44,8 @@ async def media_file(call: Call, key: str) -> wire.Response:
 def draw_avatar(name: str) -> bytes:
     """A 120 px PNG of five by five mirrored squares in a colour of its own."""
     digest = hashlib.sha256(name.encode()).digest()
-    ink = (60 + digest[0] // 2, 60 + digest[1] // 2, 60 + digest[2] // 2)
+    red, green, blue = colorsys.hsv_to_rgb(digest[0] / 255, 0.62, 0.72)
+    ink = (round(red * 255), round(green * 255), round(blue * 255))
     picture = Image.new("RGB", (120, 120), (244, 241, 236))
     draw = ImageDraw.Draw(picture)
     for row in range(5):

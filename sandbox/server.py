@@ -45,8 +45,10 @@ class Sandbox:
         keep_pictures: int = 500,
         keep_requests: int = 50_000,
         instances: list[str] | None = None,
+        public_host: str = "",
     ) -> None:
         self.host, self.port = host, port
+        self._shown = public_host or ("127.0.0.1" if host in ("0.0.0.0", "") else host)
         self.network = Network(data, keep_pictures, keep_requests)
         self.network.controls = self
         self._wanted = [one for one in DEFAULTS if instances is None or one[0] in instances]
@@ -57,8 +59,10 @@ class Sandbox:
 
     @classmethod
     def start(cls, port: int = 0, **options: Any) -> "Sandbox":
-        """Open all ports and return once they listen. port=0 takes free ones; data=FILE keeps state in
-        SQLite; instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory.
+        """Open all ports and return once they listen.
+
+        port=0 takes free ones, else instances follow on port+1…; data=FILE keeps state in SQLite;
+        instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory; public_host is the name in addresses.
         """
         sandbox = cls(port=port, **options)
         sandbox._thread.start()
@@ -208,8 +212,7 @@ class Sandbox:
         server = await asyncio.start_server(connected, self.host, port, backlog=_BACKLOG, family=socket.AF_INET)
         self._servers[one.name] = server
         bound = server.sockets[0].getsockname()[1]
-        shown = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
-        one.url = one.url or f"http://{shown}:{bound}"
+        one.url = one.url or f"http://{self._shown}:{bound}"
 
     async def _close_port(self, one: Instance) -> None:
         server = self._servers.pop(one.name, None)

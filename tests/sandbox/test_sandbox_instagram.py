@@ -1,4 +1,4 @@
-"""The sandbox as Instagram: containers that fetch for real, one commit point, both logins, and its own kind of errors."""
+"""The sandbox as Instagram: containers that fetch for real, one commit point, both logins, its own errors."""
 
 import hashlib
 import hmac
@@ -311,3 +311,27 @@ def _unpadded(text: str) -> bytes:
     import base64
 
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def test_switches_spoil_fetching_processing_quota_and_permission(sandbox, instagram, picture):
+    address = instagram.address(picture())
+    sandbox.faults.add("unfetchable")
+    assert error_of(instagram.post("media", image_url=address)) == (9004, 2207052)
+    sandbox.faults.add("container_error", instance="instagram", code=2207032)
+    broken = instagram.post("media", image_url=address).json()["id"]
+    assert instagram.state(broken) == "ERROR"
+    good = instagram.container()
+    sandbox.faults.add("quota_full")
+    assert error_of(instagram.publish(good)) == (9, 2207042)
+    sandbox.faults.add("permission_missing", method="POST")
+    assert error_of(instagram.publish(good))[0] == 10
+    sandbox.faults.add("graph_error", code=100, subcode=33, method="GET", times=2)
+    assert [error_of(instagram.get(good)) for _ in range(2)] == [(100, 33)] * 2
+    assert instagram.publish(good).status_code == 200
+
+
+def test_the_worst_a_server_could_do_is_to_publish_a_container_twice(sandbox, instagram):
+    sandbox.configure("instagram", second_publish="again")
+    container = instagram.container(caption="double")
+    assert [instagram.publish(container).status_code for _ in range(2)] == [200, 200]
+    assert sandbox.ledger.repeated() == {("instagram", "wren", "double"): 2}
