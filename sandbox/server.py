@@ -62,7 +62,8 @@ class Sandbox:
         """Open all ports and return once they listen.
 
         port=0 takes free ones, else instances follow on port+1…; data=FILE keeps state in SQLite;
-        instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory; public_host is the name in addresses.
+        instances=["mastodon"] opens only those; keep_pictures and keep_requests bound the memory;
+        public_host is the name in addresses.
         """
         sandbox = cls(port=port, **options)
         sandbox._thread.start()

@@ -86,6 +86,15 @@ def test_two_posts_at_once_with_one_key_slip_through_before_4_6_only(sandbox, co
     assert sandbox.ledger.times_published("racing") == times
 
 
+def test_the_second_of_two_gives_up_with_503_when_the_first_takes_too_long(sandbox, connect):
+    client = connect(sandbox.add_instance("mastodon", "4.7.4", lock_wait_s=0.05))
+    sandbox.faults.add("slow", seconds=0.5, when="inside", path="/statuses$")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: client.post("same", status="racing").status_code, range(2)))
+    assert sorted(answers) == [200, 503]
+    assert sandbox.ledger.times_published("racing") == 1
+
+
 def test_media_guard_from_4_3_on_refuses_and_before_drops_silently(sandbox, connect, picture):
     new, old = connect("mastodon"), connect("mastodon-4.1")
     for client, status in ((new, 422), (old, 200)):
