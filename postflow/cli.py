@@ -35,7 +35,10 @@ def migrate() -> None:
         before = db.applied_revision(conn)
         migrations.upgrade(url)
         after = db.applied_revision(conn)
-    click.echo(f"The database is up to date ({after})." if before == after else f"Migrated from {before} to {after}.")
+    if before == after:
+        click.echo(f"The database is up to date ({after}).")
+    else:
+        click.echo(f"Migrated from {before or 'nothing'} to {after}.")
 
 
 @main.command()

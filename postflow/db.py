@@ -73,9 +73,7 @@ def check_schema(conn: psycopg.Connection) -> None:
     if applied is None:
         raise errors.SchemaBehind("The database has no PostFlow tables yet; run: postflow migrate")
     if applied < shipped:
-        raise errors.SchemaBehind(
-            f"The database is at revision {applied} of {shipped}; run: postflow migrate"
-        )
+        raise errors.SchemaBehind(f"The database is at revision {applied} of {shipped}; run: postflow migrate")
 
 
 def applied_revision(conn: psycopg.Connection) -> str | None:

@@ -1,0 +1,64 @@
+"""The `postflow` command as people meet it: by its output and its exit code."""
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
+
+from postflow import cli, db
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("POSTFLOW_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("POSTFLOW_ENCRYPTION_KEYS", Fernet.generate_key().decode())
+    return monkeypatch
+
+
+def test_migrate_brings_an_empty_database_up_and_says_so(environment, empty_database_url: str):
+    environment.setenv("DATABASE_URL", empty_database_url)
+    newest = db.shipped_revision()
+    assert run("migrate").output == f"Migrated from nothing to {newest}.\n"
+    assert run("migrate").output == f"The database is up to date ({newest}).\n"
+
+
+def test_wrong_settings_are_a_sentence_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch):
+    for name in ("DATABASE_URL", "POSTFLOW_SECRET_KEY", "POSTFLOW_ENCRYPTION_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    result = run("migrate")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: PostFlow cannot start with these settings:")
+    assert "DATABASE_URL: is not set" in result.output
+
+
+def test_the_doctor_names_each_fault_with_its_cure(environment, empty_database_url: str):
+    environment.setenv("DATABASE_URL", empty_database_url)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "FAULT Tables: The database has no PostFlow tables yet; run: postflow migrate" in result.output
+
+
+def test_the_doctor_misses_workers_and_is_content_when_one_lives(
+    environment, database_url: str, db: psycopg.Connection
+):
+    environment.setenv("DATABASE_URL", database_url)
+    assert "FAULT Workers: none is running" in run("doctor").output
+    db.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+    result = run("doctor")
+    assert (result.exit_code, result.output.count("FAULT")) == (0, 0)
+    assert "ok    Workers: 1 running" in result.output
+
+
+def test_the_doctor_reports_a_database_it_cannot_reach(environment, tmp_path):
+    environment.setenv("DATABASE_URL", f"postgresql://ada:hunter2@/postflow?host={tmp_path}")
+    result = run("doctor")
+    assert "FAULT Database: The database cannot be reached" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_a_new_key_is_accepted_as_an_encryption_key():
+    Fernet(run("new-key").output.strip())
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli.main, words)

@@ -1,0 +1,90 @@
+"""run.py: which words do what, and what it says where something is missing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run
+
+CHECKOUT = Path(run.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("", "postflow dev"),
+        ("--bare --port 8001", "postflow dev --bare --port 8001"),
+        ("doctor", "postflow doctor"),
+        ("create-user --email a@b.example", "postflow create-user --email a@b.example"),
+        ("test tests/ground -k migr", "pytest tests/ground -k migr"),
+        ("chaos --short", "python -m benchmarks.chaos --short"),
+        ("bench lateness --jobs 10", "python -m benchmarks.lateness --jobs 10"),
+        ("bench claim", "python -m benchmarks.claim"),
+    ],
+)
+def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
+    groups, commands = run.plan(words.split())
+    assert commands == [command.split()]
+    assert groups == (["bench"] if words.startswith("bench") else [])
+
+
+def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
+    assert run.plan(["test"])[1][0][:2] == ["pytest", "-n"]
+    assert run.plan(["test", "-x"])[1] == [["pytest", "-x"]]
+
+
+def test_lint_runs_all_four_even_when_one_finds_something():
+    groups, commands = run.plan(["lint"])
+    assert groups == ["lint"]
+    assert [" ".join(command) for command in commands] == [
+        "ruff check .",
+        "ruff format --check .",
+        "basedpyright",
+        "lint-imports",
+    ]
+
+
+def test_a_benchmark_without_a_name_is_asked_for():
+    with pytest.raises(SystemExit, match="Which one"):
+        run.plan(["bench"])
+
+
+def test_a_uv_that_does_not_run_or_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(run, "own_uv", lambda: str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shim = tmp_path / "uv"
+    for script, accepted in (
+        ("echo 'pyenv: uv: command not found' >&2; exit 127", False),
+        ("echo 'uv 0.4.30'", False),
+        ("echo 'uv 0.13.9 (x86_64-unknown-linux-gnu)'", True),
+    ):
+        shim.write_text(f"#!/bin/sh\n{script}\n")
+        shim.chmod(0o755)
+        assert run.find_uv() == (str(shim) if accepted else None)
+
+
+def test_neither_venv_nor_pip_is_said_with_what_to_install(tmp_path: Path):
+    """A checkout of its own with a Python that has neither, as on a bare Debian."""
+    shutil.copy(CHECKOUT / "run.py", tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import run; sys._base_executable = '/bin/false'; run.fetch_uv()"
+    )
+    command = [sys.executable, "-c", code, tmp_path]
+    said = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.defpath}, cwd=tmp_path)
+    assert said.returncode == 1
+    assert "apt install python3-pip python3-venv" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert list((tmp_path / ".uv").iterdir()) == []
+
+
+def test_an_old_python_is_told_which_one_is_needed(tmp_path: Path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import run; sys.version_info = (3, 9, 2); run.main([])"
+    command = [sys.executable, "-c", code, CHECKOUT]
+    said = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert said.returncode == 1
+    assert "needs Python 3.11 or newer" in said.stderr
+    assert "3.9.2" in said.stderr
