@@ -1,0 +1,215 @@
+"""The accounts table: who is connected where, with credentials sealed.
+
+What the web reads takes `user_id`: somebody else's account is not found. The async functions are the worker's.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import LiteralString, NamedTuple
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row, dict_row
+from pydantic import SecretStr
+
+from postflow import crypto, platforms
+from postflow.errors import NotFound, Unauthorized
+from postflow.models import Account, AppRegistration, Credentials, Login, Profile
+
+Keys = Sequence[SecretStr]
+
+_COLUMNS: LiteralString = """
+    accounts.id, accounts.user_id, accounts.platform, accounts.base_url, accounts.remote_id, accounts.handle,
+    accounts.display_name, accounts.avatar_url, accounts.profile_url, accounts.state, accounts.state_reason,
+    accounts.token_expires_at, accounts.throttled_until, accounts.verified_at, accounts.created_at
+"""
+#: The registration an account's token was made with, for refreshing and revoking it; the newest when we moved.
+_LOGIN: LiteralString = (
+    "SELECT "
+    + _COLUMNS
+    + """, accounts.sealed, newest.sealed AS app_sealed
+      FROM accounts
+      LEFT JOIN LATERAL (
+           SELECT apps.sealed FROM apps
+            WHERE apps.platform = accounts.platform AND apps.base_url = accounts.base_url
+              AND apps.option = accounts.option
+            ORDER BY apps.created_at DESC LIMIT 1) newest ON true
+     WHERE accounts.id = %(id)s
+    """
+)
+_MARK_NEEDS_RECONNECT: LiteralString = """
+    UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s
+     WHERE id = %(id)s AND state = 'active'
+"""
+_SAVE_CREDENTIALS: LiteralString = """
+    UPDATE accounts SET sealed = %(sealed)s, token_expires_at = %(expires_at)s, verified_at = now()
+     WHERE id = %(id)s AND state <> 'disconnected'
+"""
+
+
+class Waiting(NamedTuple):
+    """Posts that would lose this account."""
+
+    delivery_ids: list[int]
+    in_flight: int  # a request may have left: these cannot be held back
+
+
+# -- the web side ------------------------------------------------------------------------------------------
+
+
+def of_user(conn: Connection, user_id: int, *, with_disconnected: bool = False) -> list[Account]:
+    """Those that need the person first."""
+    query: LiteralString = (
+        "SELECT "
+        + _COLUMNS
+        + """ FROM accounts
+         WHERE user_id = %(user_id)s AND (%(all)s OR state <> 'disconnected')
+         ORDER BY state = 'active', lower(handle), id
+        """
+    )
+    with conn.cursor(row_factory=class_row(Account)) as cursor:
+        return cursor.execute(query, {"user_id": user_id, "all": with_disconnected}).fetchall()
+
+
+def get(conn: Connection, user_id: int, account_id: int) -> Account:
+    """Raises NotFound."""
+    query: LiteralString = "SELECT " + _COLUMNS + " FROM accounts WHERE id = %(id)s AND user_id = %(user_id)s"
+    with conn.cursor(row_factory=class_row(Account)) as cursor:
+        found = cursor.execute(query, {"id": account_id, "user_id": user_id}).fetchone()
+    if found is None:
+        raise NotFound("There is no such account.")
+    return found
+
+
+def connect(
+    conn: Connection,
+    user_id: int,
+    *,
+    platform: str,
+    base_url: str,
+    option: str,
+    profile: Profile,
+    credentials: Credentials,
+    keys: Keys,
+) -> Account:
+    """New, or in place when this person connected it before: its posts stay with it, and it is active again."""
+    query: LiteralString = (
+        """
+        INSERT INTO accounts (user_id, platform, base_url, remote_id, handle, display_name, avatar_url, profile_url,
+                              option, sealed, state, token_expires_at, verified_at)
+        VALUES (%(user_id)s, %(platform)s, %(base_url)s, %(remote_id)s, %(handle)s, %(display_name)s, %(avatar_url)s,
+                %(profile_url)s, %(option)s, %(sealed)s, 'active', %(expires_at)s, now())
+        ON CONFLICT ON CONSTRAINT accounts_once DO UPDATE
+           SET handle = excluded.handle, display_name = excluded.display_name, avatar_url = excluded.avatar_url,
+               profile_url = excluded.profile_url, option = excluded.option, sealed = excluded.sealed,
+               state = 'active', state_reason = NULL, token_expires_at = excluded.token_expires_at,
+               throttled_until = NULL, verified_at = now()
+        RETURNING """
+        + _COLUMNS
+    )
+    row = {
+        **profile.model_dump(),
+        "user_id": user_id,
+        "platform": platform,
+        "base_url": base_url,
+        "option": option,
+        "sealed": crypto.seal(keys, credentials),
+        "expires_at": credentials.expires_at,
+    }
+    with conn.cursor(row_factory=class_row(Account)) as cursor:
+        stored = cursor.execute(query, row).fetchone()
+    if stored is None:
+        raise psycopg.DataError("an upsert returned nothing")
+    return stored
+
+
+def disconnect(conn: Connection, user_id: int, account_id: int) -> None:
+    """Forgets the credentials; the row stays for the posts that went out through it."""
+    conn.execute(
+        """
+        UPDATE accounts SET state = 'disconnected', state_reason = NULL, sealed = NULL, token_expires_at = NULL
+         WHERE id = %(id)s AND user_id = %(user_id)s
+        """,
+        {"id": account_id, "user_id": user_id},
+    )
+
+
+def waiting(conn: Connection, user_id: int, account_id: int, *, lock: bool = False) -> Waiting:
+    """What still hangs on this account; `lock` holds those rows until the transaction ends."""
+    query: LiteralString = """
+        SELECT deliveries.id, deliveries.status IN ('sending', 'unknown')
+          FROM deliveries JOIN accounts ON accounts.id = deliveries.account_id
+         WHERE deliveries.account_id = %(id)s AND accounts.user_id = %(user_id)s
+           AND deliveries.status IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown')
+         ORDER BY deliveries.id
+    """
+    held: LiteralString = " FOR UPDATE OF deliveries"
+    rows = conn.execute(query + held if lock else query, {"id": account_id, "user_id": user_id}).fetchall()
+    return Waiting([row[0] for row in rows if not row[1]], sum(1 for row in rows if row[1]))
+
+
+def login_of(conn: Connection, user_id: int, account_id: int, keys: Keys) -> Login:
+    """Raises NotFound, Unauthorized when it is disconnected."""
+    get(conn, user_id, account_id)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return _login(cursor.execute(_LOGIN, {"id": account_id}).fetchone(), keys)
+
+
+def shares_token(conn: Connection, login: Login, keys: Keys) -> bool:
+    """Does any other account, of anyone here, stand on this very token? Sealed texts differ, so each is opened."""
+    rows = conn.execute(
+        """
+        SELECT sealed FROM accounts
+         WHERE platform = %(platform)s AND base_url = %(base_url)s AND id <> %(id)s AND sealed IS NOT NULL
+        """,
+        {"platform": login.account.platform, "base_url": login.account.base_url, "id": login.account.id},
+    ).fetchall()
+    model = platforms.get(login.account.platform).credentials_model
+    others = [crypto.unseal(keys, row[0], model) for row in rows]
+    return any(_same_grant(login.credentials, other) for other in others)
+
+
+def _same_grant(one: Credentials, other: Credentials) -> bool:
+    """The same token, or the same person's grant behind several (Facebook pages)."""
+    names = [name for name in type(one).model_fields if name.endswith("token")]
+    mine = {getattr(one, name).get_secret_value() for name in names if getattr(one, name, None)}
+    theirs = {getattr(other, name).get_secret_value() for name in names if getattr(other, name, None)}
+    return bool(mine & theirs)
+
+
+# -- the worker side -----------------------------------------------------------------------------------------
+
+
+async def login(conn: AsyncConnection, account_id: int, keys: Keys) -> Login:
+    """Raises NotFound, Unauthorized when the account was disconnected or waits for its person."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_LOGIN, {"id": account_id})
+        return _login(await cursor.fetchone(), keys)
+
+
+async def mark_needs_reconnect(conn: AsyncConnection, account_id: int, reason: str) -> None:
+    await conn.execute(_MARK_NEEDS_RECONNECT, {"id": account_id, "reason": reason})
+
+
+async def save_credentials(conn: AsyncConnection, account_id: int, credentials: Credentials, keys: Keys) -> None:
+    await conn.execute(_SAVE_CREDENTIALS, _sealed(account_id, credentials, keys))
+
+
+def _sealed(account_id: int, credentials: Credentials, keys: Keys) -> dict[str, int | bytes | datetime | None]:
+    return {"id": account_id, "sealed": crypto.seal(keys, credentials), "expires_at": credentials.expires_at}
+
+
+def _login(row: dict[str, object] | None, keys: Keys) -> Login:
+    if row is None:
+        raise NotFound("There is no such account.")
+    sealed, app_sealed = row.pop("sealed"), row.pop("app_sealed")
+    account = Account.model_validate(row)
+    if not isinstance(sealed, bytes):
+        raise Unauthorized(
+            f"{account.handle} is no longer connected.", next_step="Connect the account again, then publish once more."
+        )
+    return Login(
+        account=account,
+        credentials=crypto.unseal(keys, sealed, platforms.get(account.platform).credentials_model),
+        app=crypto.unseal(keys, app_sealed, AppRegistration) if isinstance(app_sealed, bytes) else None,
+    )

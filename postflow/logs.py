@@ -1,0 +1,60 @@
+"""Log lines: one JSON object each, or plain text to read in a terminal. Never a secret in them."""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+
+from postflow.config import Settings
+
+#: Whatever is logged under a name that contains one of these is not written out.
+_SECRET = ("token", "secret", "password", "authorization", "cookie", "sealed", "code_verifier")
+#: These say every request or every connection; only their complaints matter here.
+_CHATTY = ("httpx", "httpcore", "psycopg.pool", "urllib3")
+
+
+def configure(settings: Settings) -> None:
+    """Once per process. Lines of other libraries come out in the same form."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_written(settings.log_format)],
+        )
+    )
+    handler.set_name("postflow")
+    root = logging.getLogger()
+    for former in [one for one in root.handlers if one.get_name() == "postflow"]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    root.setLevel(settings.log_level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _written(log_format: str) -> list[Any]:
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [structlog.dev.ConsoleRenderer(colors=False)]
+
+
+def hide_secrets(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    for name in line:
+        if any(part in name.lower() for part in _SECRET) and line[name] is not None:
+            line[name] = "(hidden)"
+    return line

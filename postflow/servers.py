@@ -1,0 +1,113 @@
+"""The servers and apps tables: what each instance accepts, and PostFlow as its client."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from postflow import crypto
+from postflow.models import AppRegistration, Server, utc_now
+
+#: Limits older than this are asked anew before a post is accepted.
+STALE_AFTER = timedelta(hours=24)
+
+
+def get(conn: Connection, platform: str, base_url: str) -> Server | None:
+    """As last seen, however long ago."""
+    with conn.cursor(row_factory=class_row(Server)) as cursor:
+        return cursor.execute(
+            """
+            SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
+              FROM servers WHERE platform = %(platform)s AND base_url = %(base_url)s
+            """,
+            {"platform": platform, "base_url": base_url},
+        ).fetchone()
+
+
+def is_stale(server: Server | None, now: datetime | None = None) -> bool:
+    return server is None or (now or utc_now()) - server.fetched_at > STALE_AFTER
+
+
+def of_user(conn: Connection, user_id: int) -> list[Server]:
+    """Every server this person has an account on."""
+    with conn.cursor(row_factory=class_row(Server)) as cursor:
+        return cursor.execute(
+            """
+            SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
+              FROM servers
+             WHERE EXISTS (SELECT FROM accounts WHERE user_id = %(user_id)s AND state <> 'disconnected'
+                              AND accounts.platform = servers.platform AND accounts.base_url = servers.base_url)
+            """,
+            {"user_id": user_id},
+        ).fetchall()
+
+
+def save(conn: Connection, server: Server) -> None:
+    """What came last over the wire wins, also when two processes asked at once."""
+    conn.execute(
+        """
+        INSERT INTO servers (platform, base_url, software, version, title, limits, capabilities, fetched_at)
+        VALUES (%(platform)s, %(base_url)s, %(software)s, %(version)s, %(title)s, %(limits)s, %(capabilities)s,
+                %(fetched_at)s)
+        ON CONFLICT (platform, base_url) DO UPDATE
+           SET software = excluded.software, version = excluded.version, title = excluded.title,
+               limits = excluded.limits, capabilities = excluded.capabilities, fetched_at = excluded.fetched_at
+         WHERE servers.fetched_at <= excluded.fetched_at
+        """,
+        server.model_dump(mode="python")
+        | {
+            "limits": Jsonb(server.limits.model_dump(mode="json")),
+            "capabilities": Jsonb(server.capabilities.model_dump(mode="json")),
+        },
+    )
+
+
+def app(
+    conn: Connection, keys: Sequence[SecretStr], *, platform: str, base_url: str, option: str, redirect_uri: str
+) -> AppRegistration | None:
+    row = conn.execute(
+        """
+        SELECT sealed FROM apps
+         WHERE platform = %(platform)s AND base_url = %(base_url)s AND option = %(option)s
+           AND redirect_uri = %(redirect_uri)s
+        """,
+        {"platform": platform, "base_url": base_url, "option": option, "redirect_uri": redirect_uri},
+    ).fetchone()
+    return crypto.unseal(keys, row[0], AppRegistration) if row else None
+
+
+def save_app(
+    conn: Connection,
+    keys: Sequence[SecretStr],
+    registration: AppRegistration,
+    *,
+    platform: str,
+    base_url: str,
+    option: str,
+    replace: bool = False,
+) -> AppRegistration:
+    """Two people connecting at once register twice; the first one stored is everybody's. `replace` when it is gone."""
+    conn.execute(
+        """
+        INSERT INTO apps (platform, base_url, option, redirect_uri, sealed)
+        VALUES (%(platform)s, %(base_url)s, %(option)s, %(redirect_uri)s, %(sealed)s)
+        ON CONFLICT (platform, base_url, option, redirect_uri) DO UPDATE
+           SET sealed = CASE WHEN %(replace)s THEN excluded.sealed ELSE apps.sealed END,
+               created_at = CASE WHEN %(replace)s THEN excluded.created_at ELSE apps.created_at END
+        """,
+        {
+            "platform": platform,
+            "base_url": base_url,
+            "option": option,
+            "redirect_uri": registration.redirect_uri,
+            "sealed": crypto.seal(keys, registration),
+            "replace": replace,
+        },
+    )
+    kept = app(
+        conn, keys, platform=platform, base_url=base_url, option=option, redirect_uri=registration.redirect_uri
+    )
+    return kept or registration
