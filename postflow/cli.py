@@ -76,6 +76,19 @@ def doctor() -> None:
     sys.exit(min(faults, 1))
 
 
+@main.command()
+@click.argument("role", type=click.Choice(["worker"]))
+def health(role: str) -> None:
+    """Exit with 0 while a worker is alive, for a container's health check."""
+    from postflow import config, db
+    from postflow import doctor as checks
+
+    with db.connect(config.load().database_url.get_secret_value()) as conn:
+        finding = checks.workers(conn)
+    click.echo(finding.sentence)
+    sys.exit(not finding.well)
+
+
 @main.command("new-key")
 def new_key() -> None:
     """Print a fresh key for POSTFLOW_ENCRYPTION_KEYS. Put it before the old ones; those still open what they closed."""

@@ -43,7 +43,7 @@ def examine() -> Iterator[Finding]:
             return
         yield Finding("Tables", True, f"revision {db.applied_revision(conn)}")
         yield _clocks(conn)
-        yield _workers(conn)
+        yield workers(conn)
 
 
 def _address(settings: config.Settings) -> Finding:
@@ -71,7 +71,8 @@ def _clocks(conn: psycopg.Connection) -> Finding:
     return Finding("Clocks", True, f"{apart_s * 1000:.0f} ms apart")
 
 
-def _workers(conn: psycopg.Connection) -> Finding:
+def workers(conn: psycopg.Connection) -> Finding:
+    """Alive is who wrote a heartbeat within half a minute; they are due every few seconds."""
     row = conn.execute(
         "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 seconds'"
     ).fetchone()
