@@ -104,9 +104,7 @@ class Platform(Protocol):
         self, http: httpx.AsyncClient, server: Server, redirect_uri: str, option: str
     ) -> AppRegistration: ...
 
-    async def authorize(
-        self, server: Server, app: AppRegistration, *, state: str, option: str
-    ) -> Authorization: ...
+    async def authorize(self, server: Server, app: AppRegistration, *, state: str, option: str) -> Authorization: ...
 
     async def exchange(
         self, http: httpx.AsyncClient, server: Server, app: AppRegistration, code: str, memo: Mapping[str, Any]

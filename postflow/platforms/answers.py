@@ -1,0 +1,141 @@
+"""What an answer (or its absence) means: the one place where httpx errors and HTTP statuses become ours.
+
+`seen` tells how far a request may have got: before sending, nothing happened; afterwards, who knows.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, Throttled, Unauthorized
+from postflow.models import utc_now
+
+#: httpx errors after which the request certainly did not reach the server.
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+#: Every other httpx error: the request may have been carried out.
+MAYBE_SENT = (
+    httpx.ReadTimeout,
+    httpx.WriteTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.CloseError,
+    httpx.RemoteProtocolError,
+    httpx.ProxyError,
+    httpx.DecodingError,
+    httpx.TooManyRedirects,
+)
+LONGEST_WAIT_S = 6 * 3600.0
+
+
+async def ask(
+    http: httpx.AsyncClient, method: str, url: str, *, commit: bool = False, **request: Any
+) -> httpx.Response:
+    """One request. Transport errors become Retry (nothing happened, or a read) or OutcomeUnknown (a commit)."""
+    try:
+        return await http.request(method, url, **request)
+    except NOT_SENT as error:
+        raise Retry(
+            "The server cannot be reached.",
+            code="unreachable",
+            next_step="It is tried again by itself.",
+            detail=_name(error),
+        ) from None
+    except httpx.HTTPError as error:
+        if commit:
+            raise lost(_name(error)) from None
+        raise Retry("The server did not answer properly.", code="no_answer", detail=_name(error)) from None
+
+
+def lost(detail: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The server's answer got lost: the post may be out or not. PostFlow looks before it does anything.",
+        code="answer_lost",
+        detail=detail,
+    )
+
+
+def parsed(answer: httpx.Response) -> Any:
+    """The JSON of an answer, or None where it is none."""
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def said(answer: httpx.Response) -> str:
+    """The server's own words, short; they may be in any language and serve people only."""
+    body = parsed(answer)
+    if isinstance(body, Mapping):
+        words = body.get("error_description") or body.get("error") or body.get("message")
+        if isinstance(words, str):
+            return words[:300]
+        if isinstance(words, Mapping) and isinstance(words.get("message"), str):
+            return words["message"][:300]
+    return ""
+
+
+def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
+    """The error a status other than 2xx stands for, on the Mastodon family."""
+    status, words = answer.status_code, said(answer)
+    detail = f"HTTP {status} {words}".strip()
+    if status == 401:
+        return Unauthorized(
+            "The account's access was withdrawn.",
+            next_step="Connect the account again.",
+            detail=detail,
+            code="unauthorized",
+        )
+    if status == 429:
+        return Throttled("The server asks to wait.", retry_in_s=wait_s(answer.headers), code="throttled", detail=detail)
+    if status == 503 and "retry-after" in answer.headers and "capacity" in words.lower():
+        return Throttled("The server is full.", retry_in_s=wait_s(answer.headers), code="throttled", detail=detail)
+    if status in (301, 302, 303, 307, 308) or status >= 500:
+        if commit:
+            return lost(detail)
+        return Retry("The server has a fault.", code="server_fault", detail=detail)
+    if status == 413:
+        return Refused("The file is too large for this server.", code="too_large", detail=detail)
+    sentence = f"The server refused it: {words}" if words else f"The server refused it (HTTP {status})."
+    return Refused(sentence, code=f"http_{status}", next_step="Change the post and try again.", detail=detail)
+
+
+def wait_s(headers: Mapping[str, str]) -> float | None:
+    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed). None: unsaid."""
+    for name in ("retry-after", "x-ratelimit-reset"):
+        value = headers.get(name)
+        if value and (seconds := _seconds(value)) is not None:
+            return min(max(seconds, 1.0), LONGEST_WAIT_S)
+    return None
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        number = float(value)
+        return number - utc_now().timestamp() if number > 1_000_000_000 else number
+    except ValueError:
+        pass
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            at = parse(value)
+        except (ValueError, TypeError):
+            continue
+        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - utc_now()).total_seconds()
+    return None
+
+
+def _name(error: httpx.HTTPError) -> str:
+    return type(error).__name__
+
+
+__all__ = ["MAYBE_SENT", "NOT_SENT", "NotReady", "ask", "lost", "parsed", "refusal", "said", "wait_s"]

@@ -1,0 +1,64 @@
+"""What a server would refuse, said while composing: the rules that follow from its limits alone."""
+
+from collections.abc import Iterator, Sequence
+
+from postflow.models import Content, Limits, Media, MediaKind, Problem
+
+
+def problems(content: Content, media: Sequence[Media], limits: Limits, length: int) -> list[Problem]:
+    return [*_text(content, limits, length), *_media(content, media, limits), *_poll(content, limits)]
+
+
+def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
+    if length > limits.max_chars:
+        yield Problem(sentence=f"The text is {length - limits.max_chars} characters too long ({limits.max_chars} fit).")
+    if content.spoiler_text and not limits.spoiler:
+        yield Problem(sentence="Content warnings are not shown there.", field="spoiler_text", blocking=False)
+    most = limits.max_spoiler_chars
+    if most is not None and len(content.spoiler_text) > most:
+        yield Problem(sentence=f"The content warning may have {most} characters at most.", field="spoiler_text")
+    if content.visibility not in limits.visibilities:
+        offered = ", ".join(limits.visibilities)
+        yield Problem(sentence=f"“{content.visibility}” is not offered there, only: {offered}.", field="visibility")
+
+
+def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator[Problem]:
+    if len(media) < limits.min_media:
+        yield Problem(sentence="A post needs a picture there. Add one, or take this account off.", field="media")
+    if len(media) > limits.max_media:
+        yield Problem(
+            sentence=f"{limits.max_media} pictures fit at most. Remove {len(media) - limits.max_media}.", field="media"
+        )
+    videos = [one for one in media if one.kind is MediaKind.video]
+    if videos and len(videos) < len(media) and not limits.mixed_media:
+        yield Problem(sentence="Pictures and videos cannot be in one post there.", field="media")
+    if len(videos) > limits.max_videos:
+        yield Problem(sentence=f"Only {limits.max_videos} video fits in a post there.", field="media")
+    for place, (one, attachment) in enumerate(zip(media, content.attachments, strict=True)):
+        field = f"media.{place}"
+        if one.kind is not MediaKind.image and one.mime not in limits.mime_types:
+            yield Problem(sentence=f"“{one.filename}” ({one.mime}) is not taken there.", field=field)
+        most = limits.max_video_bytes if one.kind is MediaKind.video else limits.max_image_bytes
+        if one.kind is not MediaKind.image and one.size_bytes > most:
+            yield Problem(sentence=f"“{one.filename}” is too large: {most // 1_000_000} MB fit.", field=field)
+        if len(attachment.alt_text) > limits.max_description_chars:
+            yield Problem(sentence=f"This description may have {limits.max_description_chars} characters.", field=field)
+        if not attachment.alt_text.strip():
+            yield Problem(sentence=f"“{one.filename}” has no description yet.", field=field, blocking=False)
+
+
+def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
+    poll = content.poll
+    if poll is None:
+        return
+    if limits.polls is None:
+        yield Problem(sentence="Polls are not offered there.", field="poll")
+        return
+    if not 2 <= len(poll.options) <= limits.polls.max_options:
+        yield Problem(sentence=f"A poll needs 2 to {limits.polls.max_options} answers.", field="poll")
+    if any(len(option) > limits.polls.max_option_chars for option in poll.options):
+        yield Problem(sentence=f"An answer may have {limits.polls.max_option_chars} characters.", field="poll")
+    if len(set(poll.options)) < len(poll.options):
+        yield Problem(sentence="Two answers of the poll are the same.", field="poll")
+    if content.attachments and not limits.poll_with_media:
+        yield Problem(sentence="A poll and pictures cannot be in one post there.", field="poll")

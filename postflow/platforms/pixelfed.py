@@ -1,0 +1,112 @@
+"""Pixelfed: Mastodon's API with manners of its own (docs/networks.md).
+
+A dead token answers 500, a refused form answers 500, a key is used up before the work is done, uploads live two hours.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import httpx
+
+from postflow.errors import OutcomeUnknown, PublishError, Refused, Retry, Throttled, Unauthorized
+from postflow.models import (
+    Attempt,
+    Credentials,
+    Login,
+    LookAgain,
+    Outgoing,
+    SafeToResend,
+    Server,
+    Undecidable,
+    Verdict,
+    utc_now,
+)
+from postflow.platforms import answers
+from postflow.platforms.base import ConnectOption
+from postflow.platforms.mastodon import Mastodon, Staged
+
+REFRESH_AHEAD = timedelta(days=30)
+LONGEST_HIDDEN = timedelta(minutes=10)
+
+
+class Pixelfed(Mastodon):
+    name: ClassVar[str] = "pixelfed"
+    label: ClassVar[str] = "Pixelfed"
+    software: ClassVar[frozenset[str]] = frozenset({"pixelfed"})
+    staged_life_s: ClassVar[float] = 85 * 60
+
+    def connect_options(self) -> Sequence[ConnectOption]:
+        return [ConnectOption(key="instance", label=self.label, asks_for="instance", hint="such as pixelfed.social")]
+
+    def scopes(self, server: Server) -> tuple[str, ...]:
+        return ("read", "write")
+
+    def refresh_due(self, login: Login, *, now: Any) -> bool:
+        expires_at = login.credentials.expires_at
+        return expires_at is not None and expires_at - now < REFRESH_AHEAD
+
+    async def refresh(self, http: httpx.AsyncClient, login: Login) -> Credentials:
+        """Both old tokens die with the answer; a lost answer means connecting again."""
+        if login.app is None or login.credentials.refresh_token is None:
+            raise Unauthorized("This access cannot be renewed.", next_step="Connect the account again.")
+        asked = {"grant_type": "refresh_token", "refresh_token": login.credentials.refresh_token.get_secret_value()}
+        try:
+            return await self._token(http, login.account.base_url, login.app, asked)
+        except Refused as error:
+            raise Unauthorized(
+                "The server did not renew the account's access.",
+                next_step="Connect the account again.",
+                detail=error.detail,
+            ) from None
+
+    def status(self, outgoing: Outgoing, staged: Staged) -> dict[str, Any]:
+        body = super().status(outgoing, staged)
+        body.pop("language", None)
+        return body
+
+    async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
+        """An upload that is still unattached proves that no status took it; one that is gone proves nothing."""
+        settled = await super().absent(http, outgoing, staged, attempt)
+        if isinstance(settled, LookAgain) or not staged.uploads:
+            return settled
+        url = f"{outgoing.login.account.base_url}/api/v1/media/{staged.uploads[0].remote_id}"
+        token = outgoing.login.credentials.access_token.get_secret_value()
+        try:
+            answer = await answers.ask(http, "GET", url, headers={"Authorization": f"Bearer {token}"})
+        except PublishError as error:
+            return LookAgain(in_s=60, why=error.sentence)
+        if answer.is_success:
+            return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True)
+        if utc_now() - attempt.sent_at < LONGEST_HIDDEN:
+            return LookAgain(in_s=60, why="Its pictures are in use, but it is not on the account yet.", absent=True)
+        return Undecidable(why="Pixelfed has taken the pictures but shows no post: it may be stuck there as a draft.")
+
+    def understood(self, answer: httpx.Response, *, commit: bool) -> Mapping[str, Any]:
+        if answer.is_success and answers.parsed(answer) == []:
+            raise Refused(
+                "Pixelfed takes nothing from this account yet.",
+                code="never_signed_in",
+                next_step="Sign in to Pixelfed on the web once, then try again.",
+            )
+        return super().understood(answer, commit=commit)
+
+    def refusal(self, answer: httpx.Response, *, commit: bool) -> PublishError:
+        words, body = answers.said(answer), answers.parsed(answer)
+        detail = f"HTTP {answer.status_code} {words}".strip()
+        if words.startswith("Unauthenticated"):
+            return Unauthorized(
+                "The account's access has ended.", next_step="Connect the account again.", detail=detail
+            )
+        if words.startswith("Duplicate idempotency"):
+            return OutcomeUnknown("An earlier attempt reached Pixelfed.", code="duplicate_key", detail=detail)
+        if isinstance(body, Mapping) and isinstance(body.get("errors"), Mapping):
+            first = next(iter(body["errors"].values()), [words])
+            said = first[0] if isinstance(first, list) and first else words
+            return Refused(
+                f"Pixelfed refused it: {said}", code="validation", next_step="Change the post.", detail=detail
+            )
+        error = answers.refusal(answer, commit=commit)
+        if commit and isinstance(error, Retry | Throttled):
+            error.new_key = True  # the key was used up before the refusal
+        return error
