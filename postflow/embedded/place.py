@@ -103,10 +103,20 @@ def _base(home: Path) -> Path:
         base.unlink(missing_ok=True)  # a link that leads nowhere
         base.symlink_to(elsewhere)
     if not os.geteuid():
-        nobody = pwd.getpwnam("nobody")
-        os.chown(base, nobody.pw_uid, nobody.pw_gid)
+        _give_to_nobody(base)
     base.chmod(0o700)
     return base
+
+
+def _give_to_nobody(base: Path) -> None:
+    try:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(base, nobody.pw_uid, nobody.pw_gid)
+    except (KeyError, OSError):
+        raise errors.Misconfigured(
+            "PostgreSQL refuses to run as root, and here root cannot become the user `nobody`. Run as an ordinary "
+            "user, or set DATABASE_URL to a running server."
+        ) from None
 
 
 def _owner_of(base: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The files that platforms read: they name things that exist, and agree with each other."""
 
+import http.server
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,18 @@ def test_the_image_runs_the_procfiles_web_as_nobody_special():
     (command,) = re.findall(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
     assert json.loads(command) == shlex.split(PROCFILE["web"])
     assert re.findall(r"^USER (\w+)$", dockerfile, re.MULTILINE) == ["postflow"]
-    assert "/healthz" in dockerfile
+
+
+def test_the_images_health_check_asks_the_port_it_serves():
+    (check,) = re.findall(r"^HEALTHCHECK .*\n +CMD (\[.*\])$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)
+    command = [sys.executable, *json.loads(check)[1:]]
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        port = {"PORT": str(server.server_port)}
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        assert subprocess.run(command, env=port).returncode == 0
+        answering.join()
+    assert subprocess.run(command, env=port, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_the_image_gets_every_package_and_nothing_else():
@@ -155,6 +168,15 @@ def test_what_the_image_holds_installs_and_runs_without_the_tools_of_development
     code = "import web.gunicorn, worker.app, postflow.migrate, importlib.util as u; print(u.find_spec('pytest'))"
     said = subprocess.run([programs / "python", "-c", code], env=environment, capture_output=True, text=True, cwd="/")
     assert (said.stdout.strip(), said.stderr) == ("None", "")
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def copy(source: Path, target: Path) -> None:
