@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     max_upload_mb: int = Field(100, ge=1, le=1000)
 
     # -- running
+    proxies: int = Field(0, ge=0, le=5)  # routers in front whose X-Forwarded-* headers are believed (Heroku, Render: 1)
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_token: SecretStr | None = None

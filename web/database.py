@@ -1,7 +1,7 @@
 """The request's way to the database: one pool per process, opened when the first request needs it.
 
-    with database.connection() as conn: …     statements on their own
-    with database.transaction() as conn: …    together or not at all
+with database.connection() as conn: …     statements on their own
+with database.transaction() as conn: …    together or not at all
 """
 
 import contextlib

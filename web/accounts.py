@@ -1,0 +1,108 @@
+"""The accounts page: connect, look, disconnect."""
+
+from collections.abc import Mapping
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask_login import current_user, login_required
+from werkzeug.wrappers import Response
+
+from postflow import accounts, connecting, errors, net
+from web import database, headers
+
+bp = Blueprint("accounts", __name__, url_prefix="/accounts")
+Page = str | Response | tuple[str, int]
+
+
+@bp.get("")
+@login_required
+def index() -> Page:
+    return _page()
+
+
+@bp.post("/connect")
+@login_required
+async def connect() -> Page:
+    """To the consent page of the instance whose address was typed."""
+    settings, typed = database.settings(), request.form.get("instance", "")
+    try:
+        async with net.client(settings) as http:
+            url = await connecting.begin_at(database.pool(), settings, http, current_user.id, typed)
+    except errors.Invalid as wrong:
+        return _page(wrong.fields, typed), 422
+    except errors.ConnectError as wrong:
+        return _page({"instance": [str(wrong)]}, typed), 422
+    return redirect(url)
+
+
+@bp.post("/connect/<platform>/<option>")
+@login_required
+async def connect_with(platform: str, option: str) -> Page:
+    """To the consent page of a network that is one place."""
+    settings = database.settings()
+    try:
+        async with net.client(settings) as http:
+            url = await connecting.begin_with(database.pool(), settings, http, current_user.id, platform, option)
+    except errors.ConnectError as wrong:
+        return _page({option: [str(wrong)]}), 422
+    return redirect(url)
+
+
+@bp.get("/callback")
+@login_required
+async def callback() -> Page:
+    """Back from the consent page."""
+    settings = database.settings()
+    try:
+        async with net.client(settings) as http:
+            stored = await connecting.finish(database.pool(), settings, http, current_user.id, request.args)
+    except errors.ConnectError as wrong:
+        flash(str(wrong), "bad")
+    else:
+        flash(f"{_listed(stored)} connected.", "good")
+    return redirect(url_for("accounts.index"))
+
+
+@bp.get("/<int:account_id>/disconnect")
+@login_required
+def confirm_disconnect(account_id: int) -> Page:
+    with database.connection() as conn:
+        account = accounts.get(conn, current_user.id, account_id)
+        waiting = accounts.waiting(conn, current_user.id, account_id)
+    return render_template("accounts/disconnect.html", account=account, waiting=waiting)
+
+
+@bp.post("/<int:account_id>/disconnect")
+@login_required
+async def disconnect(account_id: int) -> Page:
+    settings = database.settings()
+    async with net.client(settings) as http:
+        done = await connecting.disconnect(database.pool(), settings, http, current_user.id, account_id)
+    said = f"{done.account.handle} is disconnected."
+    if done.cancelled:
+        said += f" Cancelled there: {done.cancelled} {'post' if done.cancelled == 1 else 'posts'}."
+    if not done.revoked:
+        said += " The network could not be told; remove PostFlow from the allowed apps in your settings there."
+    flash(said, "good")
+    return redirect(url_for("accounts.index"))
+
+
+def _page(wrong: Mapping[str, list[str]] | None = None, typed: str = "") -> str:
+    headers.form_leaves()
+    with database.connection() as conn:
+        mine = accounts.of_user(conn, current_user.id)
+    ways = connecting.ways()
+    return render_template(
+        "accounts/index.html",
+        accounts=mine,
+        typed=typed,
+        errors=wrong or {},
+        by_address=[way.platform.label for way in ways if way.option.asks_for == "instance"],
+        by_button=[way for way in ways if way.option.asks_for == "nothing"],
+    )
+
+
+def _listed(stored: list) -> str:
+    handles = [account.handle for account in stored]
+    if len(handles) == 1:
+        return f"{handles[0]} is"
+    return f"{', '.join(handles[:-1])} and {handles[-1]} are"

@@ -1,0 +1,78 @@
+"""create_app(): the web side put together. gunicorn calls it as `web.app:create_app()`."""
+
+import importlib
+import importlib.util
+import mimetypes
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from flask import Flask
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.middleware.proxy_fix import ProxyFix
+from whitenoise import WhiteNoise
+
+from postflow import config, db, logs
+from web import accounts, auth, headers, health, limits, mishaps, shown
+
+log = structlog.stdlib.get_logger("web")
+_STATIC = Path(__file__).parent / "static"
+
+
+def create_app(settings: config.Settings | None = None) -> Flask:
+    """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first page."""
+    settings = settings or config.load()
+    logs.configure(settings)
+    _refuse_a_stale_schema(settings)
+    app = Flask(__name__, static_folder=None)
+    app.extensions["settings"] = settings
+    app.extensions["release"] = version("postflow")
+    _configure(app, settings)
+    _static_files(app)
+    CSRFProtect(app)
+    limits.register(app, settings)
+    headers.register(app, settings)
+    shown.register(app)
+    mishaps.register(app)
+    auth.register(app)
+    for blueprint in (auth.bp, accounts.bp, health.bp):
+        app.register_blueprint(blueprint)
+    _register_pages(app)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)
+    return app
+
+
+def _refuse_a_stale_schema(settings: config.Settings) -> None:
+    with db.connect(settings.database_url.get_secret_value()) as conn:
+        db.check_schema(conn)
+
+
+def _configure(app: Flask, settings: config.Settings) -> None:
+    most = settings.max_upload_mb * 1024 * 1024
+    app.config.update(
+        SECRET_KEY=settings.secret_key.get_secret_value(),
+        SESSION_COOKIE_NAME="postflow",
+        SESSION_COOKIE_SECURE=settings.is_https,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",  # Strict would arrive signed out when a network sends the person back
+        PERMANENT_SESSION_LIFETIME=timedelta(days=settings.session_days),
+        MAX_CONTENT_LENGTH=most + 1024 * 1024,
+        MAX_FORM_MEMORY_SIZE=4 * 1024 * 1024,
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a long post must not be lost to a clock
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def _static_files(app: Flask) -> None:
+    """Served before Flask sees the request; a year in the browser, since addresses carry the release."""
+    mimetypes.add_type("text/javascript", ".mjs")
+    served = WhiteNoise(app.wsgi_app, root=str(_STATIC), prefix="/static", max_age=3600)
+    app.wsgi_app = served
+    app.add_url_rule("/static/<path:filename>", "static", build_only=True)
+
+
+def _register_pages(app: Flask) -> None:
+    for name in ("web.posts", "web.media", "web.calendar"):
+        if importlib.util.find_spec(name) is not None:
+            app.register_blueprint(importlib.import_module(name).bp)

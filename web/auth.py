@@ -1,0 +1,281 @@
+"""Who is there: the first run, signing in and out, the profile.
+
+The browser's cookie carries a session's token; the row behind it says whose it is and until when.
+"""
+
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+import flask_login
+import structlog
+from flask import Blueprint, Flask, current_app, flash, redirect, render_template, request, session, url_for
+from flask_login import current_user, login_required
+from werkzeug.wrappers import Response
+
+from postflow import errors, users
+from postflow.models import User
+from web import database, mishaps
+from web.limits import limiter
+
+bp = Blueprint("auth", __name__)
+log = structlog.stdlib.get_logger("web.auth")
+Page = str | Response | tuple[str, int]
+
+_TOKEN = "token"  # noqa: S105 the cookie's field
+
+
+class Visitor(flask_login.UserMixin):
+    """A signed-in person, for Flask-Login: the User's fields, found by the session's token."""
+
+    def __init__(self, user: User, token: str) -> None:
+        self.user = user
+        self._token = token
+
+    def get_id(self) -> str:
+        return self._token
+
+    @property
+    def id(self) -> int:
+        return self.user.id
+
+    @property
+    def email(self) -> str:
+        return self.user.email
+
+    @property
+    def display_name(self) -> str:
+        return self.user.display_name
+
+    @property
+    def time_zone(self) -> str:
+        return self.user.time_zone
+
+    @property
+    def is_owner(self) -> bool:
+        return self.user.is_owner
+
+
+def register(app: Flask) -> None:
+    manager = flask_login.LoginManager(app)
+    manager.session_protection = None  # pyright: ignore[reportAttributeAccessIssue]
+    # # the session row does this; addresses and browsers change
+    manager.user_loader(_visitor)
+    manager.unauthorized_handler(_to_sign_in)
+
+
+def _visitor(token: str) -> Visitor | None:
+    with database.connection() as conn:
+        user = users.by_session(conn, token)
+    return Visitor(user, token) if user else None
+
+
+def _to_sign_in() -> Response | tuple[str, int]:
+    if request.headers.get("HX-Request"):
+        return mishaps.page(403, "You are signed out. Load the page again.")
+    where = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    return redirect(url_for("auth.sign_in", next=where if where != "/" else None))
+
+
+# -- first run -----------------------------------------------------------------------------------------------
+
+
+@bp.get("/first-run")
+def first_run() -> Page:
+    if _people_exist():
+        return redirect(url_for("auth.sign_in"))
+    if not _is_on_this_machine():
+        _announce_code()
+    return _first_run_page({}, {})
+
+
+@bp.post("/first-run")
+@limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
+def create_owner() -> Page:
+    """Not a second time, however many send it: the database allows one owner."""
+    form = request.form
+    try:
+        _check_code(form.get("code", ""))
+        _check_zone(form.get("time_zone", ""))
+        with database.transaction() as conn:
+            if users.any_yet(conn):
+                raise errors.Conflict("PostFlow has an owner already. Sign in instead.")
+            user = users.create_owner(
+                conn,
+                form.get("email", ""),
+                form.get("password", ""),
+                display_name=form.get("display_name", ""),
+                time_zone=form["time_zone"],
+            )
+    except errors.Invalid as wrong:
+        return _first_run_page(form, wrong.fields), 422
+    _sign_in(user)
+    return redirect("/")
+
+
+def _first_run_page(form: Mapping[str, str], wrong: Mapping[str, list[str]]) -> str:
+    return render_template(
+        "auth/first_run.html",
+        form=form,
+        errors=wrong,
+        zones=_zones(),
+        zone=form.get("time_zone") or database.settings().time_zone,
+        asks_code=not _is_on_this_machine(),
+    )
+
+
+def _people_exist() -> bool:
+    with database.connection() as conn:
+        return users.any_yet(conn)
+
+
+def _is_on_this_machine() -> bool:
+    """Loopback without any proxy's mark: behind a proxy on this machine everybody looks local."""
+    if any(request.headers.get(name) for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")):
+        return False
+    try:
+        return ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _code() -> str:
+    """The same in every process and after a restart: derived from the secret key, worth nothing once used."""
+    key = database.settings().secret_key.get_secret_value().encode()
+    return hmac.new(key, b"first run", "sha256").hexdigest()[:20]
+
+
+def _announce_code() -> None:
+    log.warning(f"Nobody has an account here yet. The code for the first-run page is: {_code()}")
+
+
+def _check_code(typed: str) -> None:
+    if not _is_on_this_machine() and not secrets.compare_digest(typed.strip().encode(), _code().encode()):
+        raise errors.Invalid({"code": "This is not the code from PostFlow's log."})
+
+
+# -- signing in and out ----------------------------------------------------------------------------------------
+
+
+@bp.get("/sign-in")
+def sign_in() -> Page:
+    if current_user.is_authenticated:
+        return redirect("/")
+    if not _people_exist():
+        return redirect(url_for("auth.first_run"))
+    return _sign_in_page({}, {})
+
+
+@bp.post("/sign-in")
+@limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
+def enter() -> Page:
+    form = request.form
+    with database.connection() as conn:
+        user = users.authenticate(conn, form.get("email", ""), form.get("password", ""))
+    if user is None:
+        log.warning("sign-in refused", address=request.remote_addr)
+        return _sign_in_page(form, {"": ["The address or the password is wrong."]}), 422
+    _sign_in(user)
+    return redirect(_inside(form.get("next", "")))
+
+
+@bp.post("/sign-out")
+@login_required
+def sign_out() -> Page:
+    with database.connection() as conn:
+        users.close_session(conn, current_user.get_id())
+    flask_login.logout_user()
+    session.clear()
+    return redirect(url_for("auth.sign_in"))
+
+
+def _sign_in_page(form: Mapping[str, str], wrong: Mapping[str, list[str]]) -> str:
+    where = form.get("next") or request.args.get("next", "")
+    return render_template("auth/sign_in.html", form=form, errors=wrong, next=where)
+
+
+def _sign_in(user: User) -> None:
+    """A new session: nothing of the one before, so that nobody can have prepared it."""
+    session.clear()
+    life = timedelta(days=database.settings().session_days)
+    with database.connection() as conn:
+        token = users.open_session(conn, user.id, request.user_agent.string, life)
+    session.permanent = True
+    flask_login.login_user(Visitor(user, token))
+
+
+def _inside(target: str) -> str:
+    """Only a path of ours: a link to our sign-in page must not lead elsewhere afterwards."""
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
+        return "/"
+    return target if target.isprintable() else "/"
+
+
+# -- the profile -----------------------------------------------------------------------------------------------
+
+
+@bp.get("/profile")
+@login_required
+def profile() -> Page:
+    return _profile_page({})
+
+
+@bp.post("/profile")
+@login_required
+def update_profile() -> Page:
+    form = request.form
+    try:
+        _check_zone(form.get("time_zone", ""))
+    except errors.Invalid as wrong:
+        return _profile_page(wrong.fields), 422
+    with database.connection() as conn:
+        users.update_profile(
+            conn, current_user.id, display_name=form.get("display_name", ""), time_zone=form["time_zone"]
+        )
+    flash("Your profile is saved.", "good")
+    return redirect(url_for("auth.profile"))
+
+
+@bp.post("/profile/password")
+@login_required
+@limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
+def change_password() -> Page:
+    form = request.form
+    try:
+        with database.transaction() as conn:
+            users.change_password(conn, current_user.id, form.get("old_password", ""), form.get("new_password", ""))
+            users.close_other_sessions(conn, current_user.id, current_user.get_id())
+    except errors.Invalid as wrong:
+        return _profile_page(wrong.fields), 422
+    flash("Your password is changed, and you are signed out everywhere else.", "good")
+    return redirect(url_for("auth.profile"))
+
+
+@bp.post("/profile/sign-out-elsewhere")
+@login_required
+def sign_out_elsewhere() -> Page:
+    with database.connection() as conn:
+        users.close_other_sessions(conn, current_user.id, current_user.get_id())
+    flash("You are signed out everywhere else.", "good")
+    return redirect(url_for("auth.profile"))
+
+
+def _profile_page(wrong: Mapping[str, list[str]]) -> str:
+    with database.connection() as conn:
+        elsewhere = users.other_sessions(conn, current_user.id, current_user.get_id())
+    return render_template("auth/profile.html", form=request.form, errors=wrong, zones=_zones(), elsewhere=elsewhere)
+
+
+def _zones() -> list[tuple[str, str]]:
+    names = (name for name in available_timezones() if "/" in name or name == "UTC")
+    return [(name, name.replace("_", " ")) for name in sorted(names) if not name.startswith("Etc/")]
+
+
+def _check_zone(zone: str) -> None:
+    if zone not in available_timezones():
+        raise errors.Invalid({"time_zone": "Choose a time zone from the list."})
