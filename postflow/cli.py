@@ -63,6 +63,24 @@ def sandbox(port: int, data: Path | None) -> None:
     development.become_sandbox(port, data)
 
 
+@main.command("create-user")
+@click.argument("email")
+@click.option("--name", default="", help="How the pages call them.")
+@click.option("--time-zone", help="Such as Europe/Berlin; POSTFLOW_TIME_ZONE without it.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+def create_user(email: str, name: str, time_zone: str | None, password_stdin: bool) -> None:
+    """Let a person in. The first one becomes the owner."""
+    from postflow import config, db, users
+
+    settings = config.load()
+    with db.connect(settings.database_url.get_secret_value()) as conn:
+        db.check_schema(conn)
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_for_a_password()
+        create = users.create if users.any_yet(conn) else users.create_owner
+        user = create(conn, email, password, display_name=name, time_zone=_zone(time_zone or settings.time_zone))
+    click.echo(f"{user.email} may sign in{' and is the owner' if user.is_owner else ''}.")
+
+
 @main.command()
 def doctor() -> None:
     """Check the settings, the database and the workers, and say what to do about each fault."""
@@ -103,3 +121,15 @@ def version() -> None:
     from importlib import metadata
 
     click.echo(metadata.version("postflow"))
+
+
+def _ask_for_a_password() -> str:
+    return click.prompt("Password", hide_input=True, confirmation_prompt=True)
+
+
+def _zone(name: str) -> str:
+    from zoneinfo import available_timezones
+
+    if name not in available_timezones():
+        raise click.BadParameter(f"{name} is not an IANA zone such as Europe/Berlin.", param_hint="--time-zone")
+    return name

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from postflow import cli, db
+from postflow import cli, db, users
 
 
 @pytest.fixture
@@ -67,9 +67,48 @@ def test_the_doctor_reports_a_database_it_cannot_reach(environment, tmp_path):
     assert "hunter2" not in result.output
 
 
+def test_the_first_person_becomes_the_owner_and_the_second_does_not(environment, database_url: str):
+    environment.setenv("DATABASE_URL", database_url)
+    words = ("create-user", "--password-stdin", "--time-zone", "Europe/Berlin")
+    assert run(*words, "Ada@birds.example", typed="correct horse\n").output == (
+        "ada@birds.example may sign in and is the owner.\n"
+    )
+    assert run(*words, "bo@birds.example", typed="battery staple\n").output == "bo@birds.example may sign in.\n"
+    with psycopg.connect(database_url) as conn:
+        ada = users.authenticate(conn, "ada@birds.example", "correct horse")
+    assert ada
+    assert (ada.is_owner, ada.time_zone) == (True, "Europe/Berlin")
+
+
+def test_a_password_is_asked_for_twice_and_never_shown(environment, database_url: str):
+    environment.setenv("DATABASE_URL", database_url)
+    result = run("create-user", "ada@birds.example", typed="correct horse\ncorrect horse\n")
+    assert result.exit_code == 0
+    assert "correct horse" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "sentence"),
+    [
+        (["ada@birds.example"], "short\n", "at least 10 characters"),
+        (["birds.example"], "correct horse\n", "e-mail address"),
+        (["ada@birds.example", "--time-zone", "Berlin"], "correct horse\n", "not an IANA zone"),
+    ],
+)
+def test_a_person_who_cannot_be_made_is_refused_with_the_reason(
+    environment, database_url: str, words: list[str], typed: str, sentence: str
+):
+    environment.setenv("DATABASE_URL", database_url)
+    result = run("create-user", "--password-stdin", *words, typed=typed)
+    assert result.exit_code != 0
+    assert sentence in result.output
+    with psycopg.connect(database_url) as conn:
+        assert not users.any_yet(conn)
+
+
 def test_a_new_key_is_accepted_as_an_encryption_key():
     Fernet(run("new-key").output.strip())
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(cli.main, words)
+def run(*words: str, typed: str | None = None) -> Result:
+    return CliRunner().invoke(cli.main, words, input=typed)
