@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from postflow import embedded, errors, migrate, published, supervisor
+from postflow import db, embedded, errors, published, supervisor
 
 CHECKOUT = Path(__file__).parent.parent
 #: The sandbox opens this many ports in a row: its own and one per pretended instance, Instagram third.
@@ -33,7 +33,7 @@ def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
     check_ports(port, sandbox_port)
     home = data_directory()
     with database(home) as url:
-        migrate.upgrade(url)
+        bring_up_to_date(url)
         environment = {**os.environ, **settings(home, url, port, sandbox_port)}
         programs = plan(home, port, sandbox_port, workers)
         supervisor.say("postflow", f"the pages:    {environment['POSTFLOW_PUBLIC_URL']}")
@@ -43,6 +43,19 @@ def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient Ctrl-C must not leave the database half stopped
         supervisor.say("postflow", "everything has ended")
     return 0
+
+
+def bring_up_to_date(database_url: str) -> None:
+    """Looks before it migrates: Alembic takes a second to load, at every start."""
+    with db.connect(database_url) as conn:
+        try:
+            db.check_schema(conn)
+            return
+        except errors.SchemaBehind:
+            pass
+    from postflow import migrate
+
+    migrate.upgrade(database_url)
 
 
 def become_sandbox(port: int, data: Path | None) -> None:

@@ -1,0 +1,142 @@
+"""`postflow dev` as a person starts it: pages and networks answer, and nothing of it stays, however it ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from postflow import dev, embedded
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for survivors")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="postflow-dev-", dir="/tmp") as path:
+        os.chmod(path, 0o755)  # root's database runs as somebody else
+        yield Path(path)
+
+
+@pytest.fixture
+def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """The process, the port of the pages and the port of the networks."""
+    port, sandbox_port = free_ports()
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("POSTFLOW_", "DATABASE_URL"))}
+    command = [str(Path(sys.executable).with_name("postflow")), "dev", "--bare"]
+    command += ["--port", str(port), "--sandbox-port", str(sandbox_port)]
+    with (home / "terminal").open("wb") as terminal:
+        process = subprocess.Popen(
+            command,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            env={**own, "POSTFLOW_DATA_DIR": str(home)},
+        )
+    try:
+        wait_for(lambda: answers(port, "/healthz") and answers(sandbox_port, "/"), home)
+        yield process, port, sandbox_port
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_ends_without_a_trace(started, home: Path, sig: signal.Signals):
+    process, port, sandbox_port = started
+    everybody = family(process.pid)
+    assert len(everybody) > 8, "the database with its helpers, the sandbox, two of gunicorn's, a worker"
+    process.send_signal(sig)
+    assert process.wait(60) == 0, (home / "terminal").read_text()
+    assert survivors(everybody) == []
+    assert not answers(port, "/healthz")
+    assert not answers(sandbox_port, "/")
+    assert "everything has ended" in (home / "terminal").read_text()
+
+
+def test_killed_outright_it_leaves_nobody_and_starts_again_on_the_same_data(started, home: Path):
+    process, port, sandbox_port = started
+    everybody = family(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not survivors(everybody), home)
+    assert dev.check_ports(port, sandbox_port) is None
+    with embedded.EmbeddedPostgres(home) as server, psycopg.connect(server.url()) as conn:
+        assert conn.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+def test_a_second_one_on_the_same_data_is_told_why_not(started, home: Path):
+    port, sandbox_port = free_ports()
+    command = [Path(sys.executable).with_name("postflow"), "dev", "--port", str(port)]
+    command += ["--sandbox-port", str(sandbox_port)]
+    own = {**os.environ, "POSTFLOW_DATA_DIR": str(home)}
+    own.pop("DATABASE_URL", None)
+    said = subprocess.run(command, capture_output=True, text=True, env=own)
+    assert said.returncode == 1
+    assert "in use by another PostFlow" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def family(pid: int) -> list[tuple[int, str]]:
+    """The process and all below it, each with its start time, as pids come back."""
+    parents = {child: stat[1] for child in pids() if (stat := status(child))}
+    found, waiting = [], [pid]
+    while waiting:
+        parent = waiting.pop()
+        if stat := status(parent):
+            found.append((parent, stat[19]))
+        waiting += [child for child, above in parents.items() if above == str(parent)]
+    return found
+
+
+def survivors(everybody: list[tuple[int, str]]) -> list[int]:
+    """Those still running; a zombie that nobody reaped has ended too."""
+    return [pid for pid, born in everybody if (stat := status(pid)) and stat[19] == born and stat[0] != "Z"]
+
+
+def pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def status(pid: int) -> list[str] | None:
+    """The fields after the name: state, parent, ..., and the start time as the twentieth (proc(5))."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return None
+
+
+def answers(port: int, path: str) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def free_ports() -> tuple[int, int]:
+    """One for the pages and the first of six in a row, well apart from what the system hands out."""
+    for candidate in range(20_000 + os.getpid() % 4000, 30_000, 10):
+        with contextlib.ExitStack() as held:
+            try:
+                for port in range(candidate, candidate + 7):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return candidate, candidate + 1
+    raise AssertionError("no seven free ports in a row")
+
+
+def wait_for(condition, home: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, (home / "terminal").read_text()
+        time.sleep(0.1)
