@@ -107,7 +107,5 @@ def save_app(
             "replace": replace,
         },
     )
-    kept = app(
-        conn, keys, platform=platform, base_url=base_url, option=option, redirect_uri=registration.redirect_uri
-    )
+    kept = app(conn, keys, platform=platform, base_url=base_url, option=option, redirect_uri=registration.redirect_uri)
     return kept or registration

@@ -62,8 +62,8 @@ class Visitor(flask_login.UserMixin):
 
 def register(app: Flask) -> None:
     manager = flask_login.LoginManager(app)
+    # The session's row does that job; addresses and browsers change.
     manager.session_protection = None  # pyright: ignore[reportAttributeAccessIssue]
-    # # the session row does this; addresses and browsers change
     manager.user_loader(_visitor)
     manager.unauthorized_handler(_to_sign_in)
 

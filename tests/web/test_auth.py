@@ -1,0 +1,137 @@
+"""The first run, signing in and out, the profile."""
+
+import re
+import threading
+
+import psycopg
+import pytest
+from flask import Flask
+
+from tests.web.conftest import PASSWORD, Browser
+
+OWNER = {"email": "Ada@Example.org ", "password": PASSWORD, "display_name": "Ada", "time_zone": "Europe/Berlin"}
+
+
+def test_the_first_visitor_on_this_machine_becomes_the_owner_and_is_signed_in(browser: Browser, db: psycopg.Connection):
+    assert "Welcome" in browser.get("/sign-in", follow_redirects=True).text
+    answer = browser.send("/first-run", **OWNER)
+    assert answer.status_code == 302
+    rows = db.execute("SELECT email, display_name, time_zone, is_owner FROM users").fetchall()
+    assert rows == [("ada@example.org", "Ada", "Europe/Berlin", True)]
+    assert browser.get("/profile").status_code == 200
+
+
+def test_a_visitor_from_elsewhere_needs_the_code_from_the_log(
+    capsys: pytest.CaptureFixture[str], app: Flask, db: psycopg.Connection
+):
+    far = app.test_client()
+    far.environ_base["REMOTE_ADDR"] = "203.0.113.9"
+    assert 'name="code"' in far.get("/first-run").text
+    code = re.search(r"first-run page is: (\w+)", capsys.readouterr().err)
+    assert code
+    refused = far.send("/first-run", **OWNER, code="guessed")
+    assert refused.status_code == 422
+    assert "This is not the code" in refused.text
+    assert "Ada@Example.org" in refused.text
+    assert db.execute("SELECT count(*) FROM users").fetchone() == (0,)
+    assert far.send("/first-run", **OWNER, code=code[1]).status_code == 302
+
+
+def test_a_visitor_through_a_proxy_on_this_machine_counts_as_from_elsewhere(browser: Browser):
+    assert 'name="code"' in browser.get("/first-run", headers={"X-Forwarded-For": "127.0.0.1"}).text
+
+
+def test_there_is_one_owner_however_many_first_runs_are_sent_at_once(app: Flask, db: psycopg.Connection):
+    browsers = [app.test_client() for _ in range(4)]
+    for one in browsers:
+        one.get("/first-run")
+    sent = [
+        threading.Thread(target=one.send, args=("/first-run",), kwargs={**OWNER, "email": f"p{n}@example.org"})
+        for n, one in enumerate(browsers)
+    ]
+    for thread in sent:
+        thread.start()
+    for thread in sent:
+        thread.join()
+    assert db.execute("SELECT count(*) FROM users WHERE is_owner").fetchone() == (1,)
+    assert db.execute("SELECT count(*) FROM users").fetchone() == (1,)
+
+
+def test_a_short_password_gets_a_sentence_and_nothing_is_stored(browser: Browser, db: psycopg.Connection):
+    answer = browser.send("/first-run", **{**OWNER, "password": "short"})
+    assert answer.status_code == 422
+    assert "at least 10 characters" in answer.text
+    assert "short" not in re.findall(r'value="([^"]*)"', answer.text)
+    assert db.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+def test_signing_in_leads_back_to_where_one_wanted_to_go(ada: Browser):
+    ada.send("/sign-out")
+    away = ada.get("/accounts")
+    assert away.headers["Location"] == "/sign-in?next=/accounts"
+    assert 'name="next" value="/accounts"' in ada.get(away.headers["Location"]).text
+    answer = ada.send("/sign-in", email="ada@example.org", password=PASSWORD, next="/accounts")
+    assert answer.headers["Location"] == "/accounts"
+
+
+@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"])
+def test_signing_in_never_leads_to_another_site(app: Flask, ada: Browser, target: str):
+    other = app.test_client()
+    answer = other.send("/sign-in", email="ada@example.org", password=PASSWORD, next=target)
+    assert answer.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("who", ["ada@example.org", "nobody@example.org"])
+def test_a_wrong_password_and_an_unknown_person_are_told_alike(app: Flask, ada: Browser, who: str):
+    answer = app.test_client().send("/sign-in", email=who, password="wrong wrong wrong")
+    assert answer.status_code == 422
+    assert "The address or the password is wrong." in answer.text
+
+
+def test_too_many_attempts_are_refused_in_every_process(start, db: psycopg.Connection):
+    first, second = start(sign_in_attempts="3 per 15 minutes"), start(sign_in_attempts="3 per 15 minutes")
+    first.test_client().send("/first-run", **OWNER)  # an attempt of another kind has a count of its own
+    codes = [
+        app.test_client().send("/sign-in", email="ada@example.org", password="wrong wrong wrong").status_code
+        for app in (first, second, first, second)
+    ]
+    assert codes == [422, 422, 422, 429]
+
+
+def test_a_form_without_the_csrf_token_is_refused(ada: Browser):
+    answer = ada.post("/profile", data={"csrf_token": "forged", "display_name": "Eve", "time_zone": "UTC"})
+    assert answer.status_code == 400
+    assert "reload the page" in answer.text
+
+
+def test_signing_out_ends_the_session_for_a_stolen_cookie_too(app: Flask, ada: Browser):
+    cookie = ada.get_cookie("postflow")
+    assert cookie
+    ada.send("/sign-out")
+    thief = app.test_client()
+    thief.set_cookie("postflow", cookie.value)
+    assert thief.get("/profile").status_code == 302
+
+
+def test_changing_the_password_signs_out_everywhere_else(app: Flask, ada: Browser):
+    elsewhere = app.test_client()
+    elsewhere.send("/sign-in", email="ada@example.org", password=PASSWORD)
+    assert "one other browser" in ada.get("/profile").text
+    refused = ada.send("/profile/password", old_password="not it at all", new_password="another good one")
+    assert refused.status_code == 422
+    assert "not your present password" in refused.text
+    assert ada.send("/profile/password", old_password=PASSWORD, new_password="another good one").status_code == 302
+    assert elsewhere.get("/profile").status_code == 302
+    assert ada.get("/profile").status_code == 200
+
+
+def test_a_password_is_stored_only_as_an_argon2_hash(ada: Browser, db: psycopg.Connection):
+    row = db.execute("SELECT password_hash FROM users").fetchone()
+    assert row
+    assert row[0].startswith("$argon2id$")
+
+
+def test_the_profile_refuses_a_zone_that_does_not_exist(ada: Browser, db: psycopg.Connection):
+    assert ada.send("/profile", display_name="Ada", time_zone="Mars/Olympus").status_code == 422
+    assert ada.send("/profile", display_name="Ada L.", time_zone="Asia/Tokyo").status_code == 302
+    assert db.execute("SELECT display_name, time_zone FROM users").fetchall() == [("Ada L.", "Asia/Tokyo")]
