@@ -209,14 +209,20 @@ def _roomy_memory() -> Path | None:
 
 def _sweep(shelf: Path) -> None:
     for home in shelf.glob("postflow-ephemeral-*"):
-        if time.time() - home.stat().st_mtime < 10:
-            continue  # another test process may be about to lock it
-        with contextlib.suppress(OSError), (home / "postgres.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            data = (home / "postgres").resolve() / "data"
-            postmaster.clear_the_way(data)
-            shutil.rmtree(place.socket_dir(data), ignore_errors=True)
-            shutil.rmtree(home)
+        with contextlib.suppress(OSError):  # somebody else's, or just being removed by its owner
+            _remove_if_abandoned(home)
+
+
+def _remove_if_abandoned(home: Path) -> None:
+    """Raises OSError when it is not, which its lock tells, or when it is too young to be locked yet."""
+    if time.time() - home.stat().st_mtime < 10:
+        return
+    with (home / "postgres.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        data = (home / "postgres").resolve() / "data"
+        postmaster.clear_the_way(data)
+        shutil.rmtree(place.socket_dir(data), ignore_errors=True)
+        shutil.rmtree(home)
 
 
 def _remove_unfinished(parent: Path) -> None:
