@@ -1,0 +1,81 @@
+"""The numbers a person sees while typing are the network's own."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postflow import counting
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "counting_cases.json").read_text())
+SCRIPT = Path(__file__).parents[2] / "web" / "static" / "js" / "counting.js"
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['network']}-{case['text'][-30:]!a}")
+def test_it_counts_as_the_network_does(case: dict[str, Any]) -> None:
+    count = getattr(counting, case["network"])
+    args = [case["text"], case["spoiler"]] if case.get("spoiler") else [case["text"]]
+    options = {"per_url": case["per_url"]} if "per_url" in case else {}
+    assert count(*args, **options) == case["count"], case.get("why")
+
+
+def test_the_browser_counts_every_case_as_the_server_does(tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed, so the browser's counting is not compared here")
+    check = tmp_path / "check.mjs"
+    check.write_text(
+        f"import {{ count }} from {json.dumps(SCRIPT.as_uri())};\n"
+        "import { readFileSync } from 'node:fs';\n"
+        "const cases = JSON.parse(readFileSync(0, 'utf8'));\n"
+        "const counts = cases.map(({ network, text, spoiler, per_url }) => count[network](\n"
+        "  text, spoiler ?? '', per_url));\n"
+        "console.log(JSON.stringify(counts));\n"
+    )
+    told = subprocess.run(
+        [node, str(check)], input=json.dumps(CASES), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+    counts = json.loads(told.stdout)
+    different = [(case, count) for case, count in zip(CASES, counts, strict=True) if count != case["count"]]
+    assert different == []
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_mastodon_adds_the_warning_to_the_text(text: str, spoiler: str) -> None:
+    assert counting.mastodon(text, spoiler) == counting.mastodon(text) + counting.graphemes(spoiler)
+
+
+@given(ANY_TEXT)
+def test_only_a_short_link_counts_for_more_than_it_shows(text: str) -> None:
+    assert counting.mastodon(text, per_url=0) <= counting.graphemes(text) <= counting.plain(text)
+
+
+@given(st.from_regex(r"[a-z0-9/_-]{0,80}", fullmatch=True))
+def test_a_link_counts_the_same_however_long_it_is(path: str) -> None:
+    assert counting.mastodon(f"go https://example.com/{path} now") == 3 + 23 + 4
+
+
+@given(st.from_regex(r"[a-z0-9_]{1,20}", fullmatch=True), st.from_regex(r"[a-z0-9]{1,30}\.[a-z]{2,8}", fullmatch=True))
+def test_a_remote_name_counts_as_the_local_one(user: str, host: str) -> None:
+    assert counting.mastodon(f"hi @{user}@{host}") == counting.mastodon(f"hi @{user}")
+
+
+@given(ANY_TEXT)
+def test_pixelfed_never_counts_more_than_was_typed_and_takes_all_text_without_a_bracket(text: str) -> None:
+    assert counting.pixelfed(text) <= counting.plain(text)
+    assert counting.pixelfed(text.replace("<", "")) == counting.plain(text.replace("<", ""))
+
+
+@pytest.mark.parametrize(
+    "nasty", ["https://a.bc/" + "(" * 4000, "https://a.bc/" + "." * 4000, "@a@" * 2000, "a." * 4000, "<'" * 3000]
+)
+def test_text_made_to_be_slow_is_counted_all_the_same(nasty: str) -> None:
+    assert 0 < counting.mastodon(nasty) <= len(nasty) + 23
+    assert counting.pixelfed(nasty) <= len(nasty)
