@@ -135,7 +135,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process. Raises Misconfigured with one line per setting that is wrong."""
     values = _from_files(dict(os.environ if environ is None else environ))
     try:
-        return Settings(**{name: values[key] for name, key in _names().items() if values.get(key)})
+        return Settings.model_validate({name: values[key] for name, key in _names().items() if values.get(key)})
     except ValidationError as error:
         lines = [f"{_env_name(str(e['loc'][0]))}: {_plain(e)}" for e in error.errors(include_input=False)]
         raise Misconfigured("PostFlow cannot start with these settings:\n  " + "\n  ".join(lines)) from None

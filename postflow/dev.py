@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
         programs = plan(home, port, sandbox_port, workers)
         supervisor.say("postflow", f"the pages:    {environment['POSTFLOW_PUBLIC_URL']}")
         supervisor.say("postflow", f"the networks: {environment['POSTFLOW_SANDBOX_URL']}")
-        with published.announced(url):
+        with published.announced(url), seeded(environment, bare=bare):
             supervisor.Supervisor(programs, environment).run()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient Ctrl-C must not leave the database half stopped
         supervisor.say("postflow", "everything has ended")
@@ -56,6 +57,20 @@ def bring_up_to_date(database_url: str) -> None:
     from postflow import migrate
 
     migrate.upgrade(database_url)
+
+
+@contextlib.contextmanager
+def seeded(environment: Mapping[str, str], *, bare: bool) -> Iterator[None]:
+    """A child seeds an empty database as soon as the sandbox answers: `postflow` knows nothing of jobs."""
+    if bare:
+        yield
+        return
+    child = subprocess.Popen([sys.executable, "-m", "worker.demo"], env=dict(environment), cwd=CHECKOUT)
+    try:
+        yield
+    finally:
+        child.terminate()
+        child.wait(10)
 
 
 def become_sandbox(port: int, data: Path | None) -> None:

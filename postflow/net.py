@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpcore
@@ -124,9 +125,13 @@ async def _resolve(host: str, port: int) -> Sequence[str]:
     return [str(one[4][0]) for one in found]
 
 
+def _backend() -> httpcore.AsyncNetworkBackend:
+    return cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
+
+
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: Allowed, resolve: Resolver) -> None:
-        self._inner = httpcore.AnyIOBackend()
+        self._inner = _backend()
         self._allowed = allowed
         self._resolve = resolve
 

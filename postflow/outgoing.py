@@ -10,7 +10,7 @@ from psycopg.rows import class_row, dict_row
 from postflow import accounts, links, pictures, platforms
 from postflow.config import Settings
 from postflow.errors import NotFound, Refused, Retry
-from postflow.models import Account, Attachment, Content, Delivery, Login, Media, Outgoing, OutgoingMedia, Server
+from postflow.models import Account, Attachment, Content, Delivery, Media, Outgoing, OutgoingMedia, Server
 
 #: How long a network may fetch a picture from us: containers live a day.
 LINK_LIFE_S = 48 * 3600

@@ -229,7 +229,7 @@ def _encoded(image: Image.Image, recipe: Recipe, source: str) -> Rendition:
     return _encoded(smaller, recipe, "JPEG")
 
 
-def _saved(image: Image.Image, format: str, **options: object) -> bytes:  # noqa: A002 Pillow's own word
+def _saved(image: Image.Image, format: str, **options: object) -> bytes:
     clean = Image.new(image.mode, image.size)
     clean.paste(image)  # the pixels and nothing else
     out = io.BytesIO()

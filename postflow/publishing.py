@@ -34,7 +34,6 @@ from postflow.errors import (
     OutcomeUnknown,
     PublishError,
     Refused,
-    Retry,
     StageLost,
     Throttled,
     Unauthorized,
@@ -107,7 +106,7 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
         return None
     except PublishError as error:
         await _could_not(engine, delivery, claim, error, story="prepare")
-    except Exception as error:  # noqa: BLE001 nothing visible has left: it may be tried again, within its budget
+    except Exception as error:
         log.exception("preparing ended unexpectedly", delivery=delivery.id)
         await _could_not(engine, delivery, claim, _unmapped(error), story="prepare")
     return None
@@ -241,7 +240,7 @@ async def _commit(
     except PublishError as error:
         await _not_confirmed(engine, delivery, claim, error)
         return None
-    except Exception as error:  # noqa: BLE001 whatever it is, the request may have left
+    except Exception as error:
         log.exception("commit ended unexpectedly", delivery=delivery.id)
         await _not_confirmed(engine, delivery, claim, _unmapped(error))
         return None

@@ -13,7 +13,7 @@ from worker.bell import PunctualConnector
 STOP_S = float(os.environ.get("POSTFLOW_STOP_S", "20"))
 
 app = App(
-    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", ""), kwargs={"autocommit": True}),
+    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", "")),
     import_paths=["worker.tasks", "worker.periodic"],
     worker_defaults={
         "concurrency": int(os.environ.get("POSTFLOW_CONCURRENCY", "20")),

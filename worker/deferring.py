@@ -18,7 +18,8 @@ QUEUE = "posts"
 #: What is due goes before what is prepared.
 _DEFER: LiteralString = """
     SELECT procrastinate_defer_jobs_v1(array_agg(
-        ROW(%(queue)s, wanted.task, CASE wanted.task WHEN 'publish' THEN 10 ELSE 0 END, NULL, NULL, jsonb_build_object('delivery_id', wanted.id), wanted.at)
+        ROW(%(queue)s, wanted.task, CASE wanted.task WHEN 'publish' THEN 10 ELSE 0 END, NULL, NULL,
+            jsonb_build_object('delivery_id', wanted.id), wanted.at)
             ::procrastinate_job_to_defer_v1 ORDER BY wanted.at, wanted.id))
       FROM unnest(%(tasks)s::text[], %(ids)s::bigint[], %(ats)s::timestamptz[]) AS wanted (task, id, at)
 """

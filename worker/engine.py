@@ -2,7 +2,7 @@
 
 import asyncio
 
-from postflow import config, db, logs, net
+from postflow import config, db, net
 from postflow.publishing import Engine
 from worker import deferring
 

@@ -35,6 +35,8 @@ MAYBE_SENT = (
     httpx.DecodingError,
     httpx.TooManyRedirects,
 )
+#: A proxy gave up waiting, or the same request is being carried out right now.
+STILL_RUNNING = (408, 409, 425, 499)
 LONGEST_WAIT_S = 6 * 3600.0
 
 
@@ -74,22 +76,30 @@ def parsed(answer: httpx.Response) -> Any:
 
 
 def said(answer: httpx.Response) -> str:
-    """The server's own words, short; they may be in any language and serve people only."""
+    """The server's own words, short and without our secrets; in any language, so they serve people only."""
     body = parsed(answer)
-    if isinstance(body, Mapping):
-        words = body.get("error_description") or body.get("error") or body.get("message")
-        if isinstance(words, str):
-            return words[:300]
-        if isinstance(words, Mapping) and isinstance(words.get("message"), str):
-            return words["message"][:300]
+    if not isinstance(body, Mapping):
+        return ""
+    for name in ("error_description", "error", "message"):
+        value = body.get(name)
+        words = value.get("message") if isinstance(value, Mapping) else value
+        if isinstance(words, str) and words.strip():
+            return _scrubbed(answer, words)[:300]
     return ""
+
+
+def _scrubbed(answer: httpx.Response, words: str) -> str:
+    """A server may echo what it was sent."""
+    token = answer.request.headers.get("Authorization", "").removeprefix("Bearer ")
+    words = words.replace(token, "…") if token else words
+    return " ".join("".join(one if one.isprintable() else " " for one in words).split())
 
 
 def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
     """The error a status other than 2xx stands for, on the Mastodon family."""
     status, words = answer.status_code, said(answer)
     detail = f"HTTP {status} {words}".strip()
-    if status == 401:
+    if status == 401 or (status == 400 and not words and b"token" in answer.content[:500].lower()):
         return Unauthorized(
             "The account's access was withdrawn.",
             next_step="Connect the account again.",
@@ -100,7 +110,7 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
         return Throttled("The server asks to wait.", retry_in_s=wait_s(answer.headers), code="throttled", detail=detail)
     if status == 503 and "retry-after" in answer.headers and "capacity" in words.lower():
         return Throttled("The server is full.", retry_in_s=wait_s(answer.headers), code="throttled", detail=detail)
-    if status in (301, 302, 303, 307, 308) or status >= 500:
+    if status < 400 or status >= 500 or status in STILL_RUNNING:
         if commit:
             return lost(detail)
         return Retry("The server has a fault.", code="server_fault", detail=detail)
@@ -111,7 +121,7 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
 
 
 def wait_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed). None: unsaid."""
+    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed)."""
     for name in ("retry-after", "x-ratelimit-reset"):
         value = headers.get(name)
         if value and (seconds := _seconds(value)) is not None:

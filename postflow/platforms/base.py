@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from postflow.models import (
     Account,
@@ -63,7 +63,7 @@ class Authorization(Value):
     """Where to send the person, and what to remember until they come back. `memo` may hold secrets: store it sealed."""
 
     url: str
-    memo: dict[str, Any] = {}
+    memo: dict[str, Any] = Field(default_factory=dict)
 
 
 class Connected(Value):

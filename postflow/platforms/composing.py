@@ -12,6 +12,10 @@ def problems(content: Content, media: Sequence[Media], limits: Limits, length: i
 def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
     if length > limits.max_chars:
         yield Problem(sentence=f"The text is {length - limits.max_chars} characters too long ({limits.max_chars} fit).")
+    if not (content.text.strip() or content.spoiler_text.strip() or content.attachments or content.poll):
+        yield Problem(sentence="There is nothing to publish yet. Write something or add a picture.")
+    if content.language and not limits.language:
+        yield Problem(sentence="The language is not kept there.", field="language", blocking=False)
     if content.spoiler_text and not limits.spoiler:
         yield Problem(sentence="Content warnings are not shown there.", field="spoiler_text", blocking=False)
     most = limits.max_spoiler_chars
@@ -60,5 +64,10 @@ def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
         yield Problem(sentence=f"An answer may have {limits.polls.max_option_chars} characters.", field="poll")
     if len(set(poll.options)) < len(poll.options):
         yield Problem(sentence="Two answers of the poll are the same.", field="poll")
+    if any(not option.strip() for option in poll.options):
+        yield Problem(sentence="An answer of the poll is empty.", field="poll")
+    if not limits.polls.min_expiration_s <= poll.expires_in_s <= limits.polls.max_expiration_s:
+        minutes, days = limits.polls.min_expiration_s // 60, limits.polls.max_expiration_s // 86_400
+        yield Problem(sentence=f"A poll may run from {minutes} minutes to {days} days.", field="poll")
     if content.attachments and not limits.poll_with_media:
         yield Problem(sentence="A poll and pictures cannot be in one post there.", field="poll")

@@ -9,17 +9,25 @@ reconcile lists the account's own statuses since the anchor; the uploads' ids te
 import base64
 import hashlib
 import secrets
-import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import httpx
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from postflow import counting, pictures
-from postflow.errors import ConnectError, NotReady, PublishError, Refused, Retry, StageLost, Unauthorized
+from postflow.errors import (
+    ConnectError,
+    NotReady,
+    OutcomeUnknown,
+    PublishError,
+    Refused,
+    Retry,
+    StageLost,
+    Unauthorized,
+)
 from postflow.models import (
     Account,
     AppRegistration,
@@ -43,34 +51,17 @@ from postflow.models import (
     Verdict,
     utc_now,
 )
-from postflow.platforms import answers, composing, software
+from postflow.platforms import answers, composing, software, traces
 from postflow.platforms.base import Authorization, Checkpoint, Connected, ConnectOption, OptionField
+from postflow.platforms.traces import Staged, Upload
 
 #: Between two looks that must both see nothing before a status is held to be absent.
 SETTLE_S = 30.0
-#: The clocks of two machines differ; a status may look older than the request that made it.
-SKEW = timedelta(minutes=2)
+#: Idempotency keys that a refusal or a fault has used up.
+BURNS_KEYS = frozenset({"tripwire", "cached"})
 LONGEST_LOOKING = timedelta(hours=24)
-PAGE = 40
-
-
-class Upload(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    media_id: int
-    remote_id: str
-    uploaded_at: datetime
-    ready: bool
-
-
-class Staged(BaseModel):
-    """What is on the server already, unseen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    uploads: list[Upload] = []
-    anchor: str | None = None
-    anchored: bool = False
+#: Software whose listing of an account is known to be complete; elsewhere an absence proves nothing.
+LISTS_ALL = frozenset({"mastodon", "hometown", "gotosocial", "akkoma", "pleroma", "pixelfed"})
 
 
 class Mastodon:
@@ -126,7 +117,8 @@ class Mastodon:
         )
 
     def scopes(self, server: Server) -> tuple[str, ...]:
-        return ("read:accounts", "read:statuses", "write:media", "write:statuses")
+        who = "profile" if server.capabilities.pkce else "read:accounts"  # both came with 4.3
+        return (who, "read:statuses", "write:media", "write:statuses")
 
     async def register(
         self, http: httpx.AsyncClient, server: Server, redirect_uri: str, option: str
@@ -182,12 +174,15 @@ class Mastodon:
         self, http: httpx.AsyncClient, base_url: str, app: AppRegistration, asked: Mapping[str, str]
     ) -> Credentials:
         secret = {"client_id": app.client_id, "client_secret": app.client_secret.get_secret_value()}
-        answer = await answers.ask(http, "POST", f"{base_url}/oauth/token", commit=True, data={**asked, **secret})
+        try:
+            answer = await answers.ask(http, "POST", f"{base_url}/oauth/token", commit=True, data={**asked, **secret})
+        except OutcomeUnknown as error:
+            raise _about_access(error) from None
         body = answers.parsed(answer)
         if not answer.is_success:
-            raise answers.refusal(answer, commit=True)
+            raise _about_access(answers.refusal(answer, commit=True))
         if not isinstance(body, Mapping) or not body.get("access_token"):
-            raise answers.lost("no token in the answer")
+            raise _about_access(answers.lost("no token in the answer"))
         now, life_s = utc_now(), body.get("expires_in")
         refresh = body.get("refresh_token")
         return Credentials(
@@ -205,7 +200,7 @@ class Mastodon:
 
     async def _profile(self, http: httpx.AsyncClient, base_url: str, credentials: Credentials) -> Profile:
         answer = await answers.ask(
-            http, "GET", f"{base_url}/api/v1/accounts/verify_credentials", headers=_bearer(credentials)
+            http, "GET", f"{base_url}/api/v1/accounts/verify_credentials", headers=self.bearer(credentials)
         )
         body = self.understood(answer, commit=False)
         if not body.get("id"):
@@ -262,6 +257,8 @@ class Mastodon:
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel | None, checkpoint: Checkpoint
     ) -> BaseModel:
         stage = staged if isinstance(staged, Staged) else Staged()
+        oldest = utc_now() - timedelta(seconds=self.staged_life_s)
+        stage.uploads = [upload for upload in stage.uploads if upload.uploaded_at > oldest]
         if not stage.anchored:
             stage.anchor, stage.anchored = await self._newest(http, outgoing.login), True
             await checkpoint(stage)
@@ -277,13 +274,7 @@ class Mastodon:
         return stage
 
     async def _newest(self, http: httpx.AsyncClient, login: Login) -> str | None:
-        answer = await answers.ask(
-            http,
-            "GET",
-            _statuses(login),
-            params={"limit": 1, "exclude_reblogs": "true"},
-            headers=_bearer(login.credentials),
-        )
+        answer = await traces.page(self, http, login, limit=1)
         if answer.status_code == 403:
             return None  # no read:statuses: reconciling will have to ask the person
         found = self.listed(answer)
@@ -294,15 +285,18 @@ class Mastodon:
         if media.focus:
             form["focus"] = f"{media.focus.x:.2f},{media.focus.y:.2f}"
         name = f"{media.media_id}.{media.mime.rsplit('/', 1)[-1]}"
-        answer = await answers.ask(
-            http,
-            "POST",
-            f"{login.account.base_url}/api/v2/media",
-            data=form,
-            files={"file": (name, media.data, media.mime)},
-            headers=_bearer(login.credentials),
-            timeout=300,
-        )
+        for generation in ("v2", "v1"):
+            answer = await answers.ask(
+                http,
+                "POST",
+                f"{login.account.base_url}/api/{generation}/media",
+                data=form,
+                files={"file": (name, media.data, media.mime)},
+                headers=self.bearer(login.credentials),
+                timeout=300,
+            )
+            if answer.status_code not in (404, 405):  # older and smaller servers know v1 only
+                break
         body = self.understood(answer, commit=False)
         if not body.get("id"):
             raise Retry("The server took a picture but did not say where it put it.", code="no_id")
@@ -311,7 +305,7 @@ class Mastodon:
 
     async def _poll(self, http: httpx.AsyncClient, login: Login, upload: Upload) -> None:
         url = f"{login.account.base_url}/api/v1/media/{upload.remote_id}"
-        answer = await answers.ask(http, "GET", url, headers=_bearer(login.credentials))
+        answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
         if answer.status_code == 206:
             raise NotReady("The server is still processing a video.", retry_in_s=5)
         if answer.status_code == 404:
@@ -324,15 +318,45 @@ class Mastodon:
     async def commit(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> Receipt:
         assert isinstance(staged, Staged)
         login = outgoing.login
-        headers = {**_bearer(login.credentials), "Idempotency-Key": outgoing.idempotency_key}
+        headers = {**self.bearer(login.credentials), "Idempotency-Key": outgoing.idempotency_key}
         url = f"{login.account.base_url}/api/v1/statuses"
         answer = await answers.ask(http, "POST", url, commit=True, json=self.status(outgoing, staged), headers=headers)
-        if answer.status_code in (400, 422) and staged.uploads and _speaks_of_media(answer):
-            raise StageLost("The server no longer knows the uploaded pictures.", detail=answers.said(answer))
+        if answer.status_code in (400, 422) and staged.uploads:
+            earlier = await self._in_use(http, outgoing, staged, answer)
+            if earlier is not None:
+                return receipt(earlier, outgoing)
         body = self.understood(answer, commit=True)
         if not body.get("id"):
             raise answers.lost("an answer without an id")
         return receipt(body, outgoing)
+
+    async def _in_use(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
+    ) -> traces.Status | None:
+        """Uploads are refused when they are gone, and when an earlier request of ours has already used them."""
+        try:
+            if not (_speaks_of_media(answer) or await self._is_gone(http, outgoing.login, staged)):
+                return None
+            own = await traces.since(self, http, outgoing.login, staged.anchor)
+        except PublishError as error:
+            raise answers.lost(f"uploads refused, and no look possible: {error.detail or error.code}") from None
+        for status in own:
+            if traces.has_our_uploads(status, staged):
+                return status
+        raise StageLost(
+            "The server no longer knows the uploaded pictures.",
+            new_key=outgoing.server.capabilities.idempotency in BURNS_KEYS,
+            detail=answers.said(answer),
+        )
+
+    async def _is_gone(self, http: httpx.AsyncClient, login: Login, staged: Staged) -> bool:
+        """The refusal's words may be in any language; whether an upload is still there is not."""
+        for upload in staged.uploads:
+            url = f"{login.account.base_url}/api/v1/media/{upload.remote_id}"
+            answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+            if answer.status_code == 404:
+                return True
+        return False
 
     def status(self, outgoing: Outgoing, staged: Staged) -> dict[str, Any]:
         """Every parameter explicitly: what is left out takes the account's defaults."""
@@ -361,7 +385,7 @@ class Mastodon:
         if receipt.remote_id is None:
             return None
         url = f"{login.account.base_url}/api/v1/statuses/{receipt.remote_id}"
-        answer = await answers.ask(http, "GET", url, headers=_bearer(login.credentials))
+        answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
         return self.understood(answer, commit=False).get("url")
 
     # -- reconciling -------------------------------------------------------------------------------------
@@ -371,24 +395,29 @@ class Mastodon:
     ) -> Verdict:
         assert isinstance(staged, Staged)
         try:
-            own = await self._since(http, outgoing.login, staged.anchor)
+            own = await traces.since(self, http, outgoing.login, staged.anchor)
+            unclear = False
             for status in own:
-                if str(status.get("id")) in attempt.taken_remote_ids:
+                if str(status["id"]) in attempt.taken_remote_ids:
                     continue
-                if await self._is_ours(http, outgoing, staged, attempt, status):
+                match = await traces.match(self, http, outgoing, staged, attempt, status)
+                if match == "ours":
                     return Found(receipt=receipt(status, outgoing))
+                unclear |= match == "unclear"
         except Unauthorized:
             raise
         except Refused:
             return Undecidable(why="The account's access does not let PostFlow read what is on it, so it cannot tell.")
         except PublishError as error:
             return self._cannot_ask(attempt, error)
+        if unclear:
+            return Undecidable(why="There is a new post on the account that may be this one; the server does not tell.")
         return await self.absent(http, outgoing, staged, attempt)
 
     def _cannot_ask(self, attempt: Attempt, error: PublishError) -> Verdict:
         if utc_now() - attempt.first_sent_at > LONGEST_LOOKING:
             return Undecidable(why="The server could not be asked for a day whether the post is out.")
-        pause = getattr(error, "retry_in_s", None) or min(1800.0, 30.0 * 2**attempt.looks)
+        pause = getattr(error, "retry_in_s", None) or min(1800.0, 30.0 * 2 ** min(attempt.looks, 10))
         return LookAgain(in_s=pause, why=f"The server cannot be asked right now: {error.sentence}")
 
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
@@ -396,46 +425,16 @@ class Mastodon:
         first = attempt.first_absent_at
         if first is None or utc_now() - first < timedelta(seconds=SETTLE_S - 1):
             return LookAgain(in_s=SETTLE_S, why="It is not on the account so far. Looking once more.", absent=True)
-        return SafeToResend(why="It is not on the account: it did not go out.")
-
-    async def _since(self, http: httpx.AsyncClient, login: Login, anchor: str | None) -> list[Mapping[str, Any]]:
-        """Own statuses newer than the anchor, oldest page first."""
-        found: list[Mapping[str, Any]] = []
-        for _ in range(10):
-            params: dict[str, Any] = {"limit": PAGE, "exclude_reblogs": "true"}
-            if anchor:
-                params["min_id"] = anchor
-            answer = await answers.ask(http, "GET", _statuses(login), params=params, headers=_bearer(login.credentials))
-            page = self.listed(answer)
-            found += page
-            if len(page) < PAGE or not anchor:
-                return found
-            anchor = max((str(one["id"]) for one in page), key=lambda one: (len(one), one))
-        return found
-
-    async def _is_ours(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, status: Mapping[str, Any]
-    ) -> bool:
-        if staged.uploads:
-            theirs = {str(media.get("id")) for media in status.get("media_attachments") or []}
-            return bool(theirs & {upload.remote_id for upload in staged.uploads})
-        if not _made_after(status, attempt.first_sent_at - SKEW) or status.get("media_attachments"):
-            return False
-        return await self._same_text(http, outgoing, status)
-
-    async def _same_text(self, http: httpx.AsyncClient, outgoing: Outgoing, status: Mapping[str, Any]) -> bool:
-        """By the source, never by the rendered content."""
-        url = f"{outgoing.login.account.base_url}/api/v1/statuses/{status['id']}/source"
-        answer = await answers.ask(http, "GET", url, headers=_bearer(outgoing.login.credentials))
-        if answer.status_code == 404:
-            return _normal(str(status.get("text") or "")) == _normal(outgoing.content.text)
-        source = self.understood(answer, commit=False)
-        return (_normal(str(source.get("text", ""))), _normal(str(source.get("spoiler_text", "")))) == (
-            _normal(outgoing.content.text),
-            _normal(outgoing.content.spoiler_text),
-        )
+        if outgoing.server.software not in LISTS_ALL:
+            return Undecidable(why="It does not show up on the account, but this server's lists may be incomplete.")
+        burnt = outgoing.server.capabilities.idempotency in BURNS_KEYS
+        return SafeToResend(why="It is not on the account: it did not go out.", new_key=burnt)
 
     # -- answers -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def bearer(credentials: Credentials) -> dict[str, str]:
+        return {"Authorization": f"Bearer {credentials.access_token.get_secret_value()}"}
 
     def understood(self, answer: httpx.Response, *, commit: bool) -> Mapping[str, Any]:
         """The JSON object of a 2xx. Raises what anything else means."""
@@ -472,30 +471,19 @@ def receipt(status: Mapping[str, Any], outgoing: Outgoing) -> Receipt:
     return Receipt(remote_id=str(status["id"]), permalink=status.get("url") or status.get("uri"), notes=tuple(notes))
 
 
-def _bearer(credentials: Credentials) -> dict[str, str]:
-    return {"Authorization": f"Bearer {credentials.access_token.get_secret_value()}"}
-
-
-def _statuses(login: Login) -> str:
-    return f"{login.account.base_url}/api/v1/accounts/{login.account.remote_id}/statuses"
+def _about_access(error: PublishError) -> PublishError:
+    """A lost token is no lost post."""
+    if not isinstance(error, OutcomeUnknown):
+        return error
+    return OutcomeUnknown(
+        "The server's answer got lost while it gave out access.",
+        code="access_lost",
+        next_step="Connect the account again if it stops working.",
+        detail=error.detail,
+    )
 
 
 def _speaks_of_media(answer: httpx.Response) -> bool:
-    """4.3+ refuses uploads it does not know. Texts are localised, but what they are about is in the English original."""
+    """In English; other languages are caught by asking for the uploads themselves."""
     words = answers.said(answer).lower()
     return "media" in words and ("not found" in words or "already" in words or "invalid media_ids" in words)
-
-
-def _made_after(status: Mapping[str, Any], since: datetime) -> bool:
-    try:
-        return datetime.fromisoformat(str(status.get("created_at"))) >= since
-    except ValueError:
-        return False
-
-
-def _normal(text: str) -> str:
-    """Servers strip the ends, fold line ends and shorten mentions of their own people."""
-    folded = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
-    return " ".join(
-        word.split("@")[1] if word.startswith("@") and word.count("@") == 2 else word for word in folded.split()
-    )

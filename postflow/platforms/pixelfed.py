@@ -24,9 +24,12 @@ from postflow.models import (
 )
 from postflow.platforms import answers
 from postflow.platforms.base import ConnectOption
-from postflow.platforms.mastodon import Mastodon, Staged
+from postflow.platforms.mastodon import Mastodon
+from postflow.platforms.traces import Staged
 
 REFRESH_AHEAD = timedelta(days=30)
+#: A request may still run this long after its connection broke.
+SETTLED = timedelta(seconds=60)
 LONGEST_HIDDEN = timedelta(minutes=10)
 
 
@@ -68,19 +71,33 @@ class Pixelfed(Mastodon):
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
         """An upload that is still unattached proves that no status took it; one that is gone proves nothing."""
         settled = await super().absent(http, outgoing, staged, attempt)
-        if isinstance(settled, LookAgain) or not staged.uploads:
+        if not isinstance(settled, SafeToResend):
             return settled
-        url = f"{outgoing.login.account.base_url}/api/v1/media/{staged.uploads[0].remote_id}"
-        token = outgoing.login.credentials.access_token.get_secret_value()
+        if not staged.uploads:
+            return Undecidable(why="Pixelfed does not list answers, so PostFlow cannot tell whether this one is out.")
         try:
-            answer = await answers.ask(http, "GET", url, headers={"Authorization": f"Bearer {token}"})
+            unused = [await self._is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads]
+        except Unauthorized:
+            raise
         except PublishError as error:
-            return LookAgain(in_s=60, why=error.sentence)
-        if answer.is_success:
+            return self._cannot_ask(attempt, error)
+        since_sent = utc_now() - attempt.sent_at
+        if all(unused):
+            if since_sent < SETTLED:
+                return LookAgain(in_s=30, why="Its pictures are still unused. Looking once more.", absent=True)
             return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True)
-        if utc_now() - attempt.sent_at < LONGEST_HIDDEN:
-            return LookAgain(in_s=60, why="Its pictures are in use, but it is not on the account yet.", absent=True)
-        return Undecidable(why="Pixelfed has taken the pictures but shows no post: it may be stuck there as a draft.")
+        if since_sent < LONGEST_HIDDEN:
+            return LookAgain(in_s=60, why="Its pictures are gone, but it is not on the account yet.", absent=True)
+        return Undecidable(why="Its pictures are gone, but Pixelfed shows no post: it may be stuck there as a draft.")
+
+    async def _is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
+        """An attached upload is not found (404, or 500 in Laravel's words). Raises for any other failure."""
+        url = f"{login.account.base_url}/api/v1/media/{remote_id}"
+        answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+        if answer.status_code == 404 or answers.said(answer).startswith("No query results"):
+            return False
+        self.understood(answer, commit=False)
+        return True
 
     def understood(self, answer: httpx.Response, *, commit: bool) -> Mapping[str, Any]:
         if answer.is_success and answers.parsed(answer) == []:

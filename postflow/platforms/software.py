@@ -16,8 +16,9 @@ PUBLIC_ONLY = (Visibility.public, Visibility.unlisted, Visibility.private)
 async def detect(http: httpx.AsyncClient, base_url: str) -> tuple[str, str]:
     """(software, version), lower case. Raises ConnectError in plain words."""
     links = await _read(http, f"{base_url}/.well-known/nodeinfo", base_url)
-    for link in links.get("links", []) if isinstance(links, Mapping) else []:
-        href = link.get("href", "") if isinstance(link, Mapping) else ""
+    listed = links.get("links") if isinstance(links, Mapping) else None
+    for link in listed if isinstance(listed, list) else []:
+        href = str(link.get("href", "")) if isinstance(link, Mapping) else ""
         if "nodeinfo" in str(link.get("rel", "")) and href.startswith(base_url):
             info = await _read(http, href, base_url)
             software = info.get("software") if isinstance(info, Mapping) else None
@@ -37,6 +38,8 @@ async def _read(http: httpx.AsyncClient, url: str, base_url: str) -> Any:
 def capabilities(software: str, version: str) -> Capabilities:
     """One row per software; docs/networks.md shows the table. Unknown software is trusted with nothing."""
     number = numbers(version)
+    if software == "pixelfed":
+        return Capabilities(idempotency="tripwire", async_media=False, source=False)
     if software in ("mastodon", "hometown") or "glitch" in version:
         bug = (4, 6, 0) <= number < (4, 6, 8) or (4, 7, 0) <= number < (4, 7, 2)
         return Capabilities(
@@ -45,8 +48,6 @@ def capabilities(software: str, version: str) -> Capabilities:
             pkce=number >= (4, 3),
             media_v2=True,
         )
-    if software == "pixelfed":
-        return Capabilities(idempotency="tripwire", async_media=False, source=False)
     if software == "gotosocial":
         return Capabilities(idempotency="none", media_guard=True, async_media=False)
     if software in ("akkoma", "pleroma"):
@@ -67,26 +68,44 @@ def limits(software: str, instance: Mapping[str, Any]) -> Limits:
     usual = Limits()
     known: dict[str, Any] = {
         "counting": {"pixelfed": "pixelfed", "gotosocial": "gotosocial", "takahe": "plain"}.get(software, "mastodon"),
-        "max_chars": statuses.get("max_characters") or instance.get("max_toot_chars") or usual.max_chars,
-        "chars_per_url": statuses.get("characters_reserved_per_url") or usual.chars_per_url,
-        "max_media": statuses.get("max_media_attachments") or usual.max_media,
-        "mime_types": tuple(media.get("supported_mime_types") or usual.mime_types),
-        "max_image_bytes": media.get("image_size_limit") or instance.get("upload_limit") or usual.max_image_bytes,
-        "max_image_pixels": media.get("image_matrix_limit") or usual.max_image_pixels,
-        "max_video_bytes": media.get("video_size_limit") or usual.max_video_bytes,
-        "max_description_chars": media.get("description_limit") or usual.max_description_chars,
+        "max_chars": _first(statuses.get("max_characters"), instance.get("max_toot_chars"), usual.max_chars),
+        "chars_per_url": _first(statuses.get("characters_reserved_per_url"), usual.chars_per_url),
+        "max_media": _first(
+            statuses.get("max_media_attachments"), instance.get("max_media_attachments"), usual.max_media
+        ),
+        "mime_types": _names(media.get("supported_mime_types")) or usual.mime_types,
+        "max_image_bytes": _first(media.get("image_size_limit"), instance.get("upload_limit"), usual.max_image_bytes),
+        "max_image_pixels": _first(media.get("image_matrix_limit"), usual.max_image_pixels),
+        "max_video_bytes": _first(media.get("video_size_limit"), instance.get("upload_limit"), usual.max_video_bytes),
+        "max_description_chars": _first(media.get("description_limit"), usual.max_description_chars),
     }
+    if software in ("mastodon", "hometown"):
+        known |= {"mixed_media": False, "poll_with_media": numbers(str(instance.get("version", ""))) >= (4, 6)}
+    else:
+        known["max_videos"] = known["max_media"]
     if software == "pixelfed":
         known |= {"min_media": 1, "mixed_media": False, "max_spoiler_chars": 140, "visibilities": PUBLIC_ONLY}
-        known |= {"language": False, "focus": False, "max_description_chars": 1000, "max_videos": known["max_media"]}
-    elif polls.get("max_options"):
+        known |= {"language": False, "focus": False, "max_description_chars": 1000}
+    elif _first(polls.get("max_options"), 0):
         known["polls"] = PollLimits(
-            max_options=polls["max_options"],
-            max_option_chars=polls.get("max_characters_per_option") or polls.get("max_option_chars") or 50,
-            min_expiration_s=polls.get("min_expiration") or 300,
-            max_expiration_s=polls.get("max_expiration") or 2_629_746,
+            max_options=_first(polls.get("max_options"), 4),
+            max_option_chars=_first(polls.get("max_characters_per_option"), polls.get("max_option_chars"), 50),
+            min_expiration_s=_first(polls.get("min_expiration"), 300),
+            max_expiration_s=_first(polls.get("max_expiration"), 2_629_746),
         )
     return Limits(**known)
+
+
+def _first(*said: Any) -> int:
+    """The first positive whole number; servers leave fields out, or put null, 0 or words there."""
+    for value in said:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return 0
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -1,0 +1,147 @@
+"""What a lost request left on the account: the account's own statuses, and which of them is the one we sent.
+
+A status with our uploads is ours. Without uploads it must be of our app, not older than the request, an answer to the
+same status, and have our words as its source; rendered content alone never proves that it is not ours.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from postflow.errors import Retry
+from postflow.models import Attempt, Login, Outgoing
+from postflow.platforms import answers
+
+if TYPE_CHECKING:
+    from postflow.platforms.mastodon import Mastodon
+
+Status = Mapping[str, Any]
+Match = Literal["ours", "another", "unclear"]
+
+#: The clocks of two machines differ; a status may look older than the request that made it.
+SKEW = timedelta(minutes=2)
+PAGE = 40
+MOST_PAGES = 30
+#: Servers that tell which app made a status; the others name none, or always the same one.
+NAMES_APPS = frozenset({"mastodon", "hometown", "gotosocial"})
+
+
+class Upload(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    media_id: int
+    remote_id: str
+    uploaded_at: datetime
+    ready: bool
+
+
+class Staged(BaseModel):
+    """What is on the server already, unseen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uploads: list[Upload] = []
+    anchor: str | None = None
+    anchored: bool = False
+
+
+async def page(
+    platform: "Mastodon", http: httpx.AsyncClient, login: Login, *, limit: int = PAGE, before: str | None = None
+) -> httpx.Response:
+    """The newest own statuses, or those older than `before`."""
+    params: dict[str, Any] = {"limit": limit, "exclude_reblogs": "true"}
+    if before:
+        params["max_id"] = before
+    url = f"{login.account.base_url}/api/v1/accounts/{login.account.remote_id}/statuses"
+    return await answers.ask(http, "GET", url, params=params, headers=platform.bearer(login.credentials))
+
+
+async def since(platform: "Mastodon", http: httpx.AsyncClient, login: Login, anchor: str | None) -> list[Status]:
+    """Every own status newer than the anchor. Raises Retry when they are too many to read in one go.
+
+    Walks down by max_id: Pixelfed's min_id gives the newest page only and would hide what lies between.
+    """
+    found: list[Status] = []
+    before: str | None = None
+    for _ in range(MOST_PAGES):
+        statuses = platform.listed(await page(platform, http, login, before=before))
+        newer = [one for one in statuses if anchor is None or order(one) > order({"id": anchor})]
+        found += newer
+        if not statuses or len(newer) < len(statuses):
+            return found
+        before = str(min(statuses, key=order)["id"])
+    raise Retry("The account has too many new posts to look through.", code="too_many")
+
+
+def order(status: Status) -> tuple[int, str]:
+    """Ids grow: snowflakes and row numbers by length first, ULIDs are all of one length."""
+    return len(str(status["id"])), str(status["id"])
+
+
+def has_our_uploads(status: Status, staged: Staged) -> bool:
+    theirs = {str(media.get("id")) for media in status.get("media_attachments") or []}
+    return bool(theirs & {upload.remote_id for upload in staged.uploads})
+
+
+async def match(
+    platform: "Mastodon", http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, status: Status
+) -> Match:
+    if has_our_uploads(status, staged):
+        return "ours"
+    if status.get("media_attachments") or (staged.uploads and outgoing.server.capabilities.media_guard):
+        return "another"  # a server that knows no guard may have published our words without the pictures
+    if staged.uploads and not outgoing.content.text.strip():
+        return "another"
+    if not _could_be(outgoing, attempt, status):
+        return "another"
+    return await _by_words(platform, http, outgoing, status)
+
+
+def _could_be(outgoing: Outgoing, attempt: Attempt, status: Status) -> bool:
+    app, name = status.get("application"), None
+    if isinstance(app, Mapping) and outgoing.server.software in NAMES_APPS:
+        name = app.get("name")
+    if name is not None and name != "PostFlow":
+        return False
+    parent = status.get("in_reply_to_id")
+    if (str(parent) if parent else None) != outgoing.reply_to_remote_id:
+        return False
+    return bool(status.get("poll")) == bool(outgoing.content.poll) and _made_after(status, attempt.first_sent_at - SKEW)
+
+
+async def _by_words(platform: "Mastodon", http: httpx.AsyncClient, outgoing: Outgoing, status: Status) -> Match:
+    content = outgoing.content
+    asked = (normal(content.text), normal(content.spoiler_text))
+    url = f"{outgoing.login.account.base_url}/api/v1/statuses/{status['id']}/source"
+    answer = await answers.ask(http, "GET", url, headers=platform.bearer(outgoing.login.credentials))
+    if answer.status_code in (404, 405, 501):
+        shown = normal(_plain(str(status.get("content") or "")))
+        return "ours" if asked[0] and shown == asked[0] else "unclear"
+    source = platform.understood(answer, commit=False)
+    said = (normal(str(source.get("text") or "")), normal(str(source.get("spoiler_text") or "")))
+    blank_text = not asked[0] and said in ((asked[1], ""), asked)  # then the warning becomes the text
+    return "ours" if said == asked or blank_text else "another"
+
+
+def _made_after(status: Status, since: datetime) -> bool:
+    try:
+        return datetime.fromisoformat(str(status.get("created_at"))) >= since
+    except (ValueError, TypeError):
+        return True  # unreadable: it must not count as proof of absence
+
+
+def normal(text: str) -> str:
+    """Servers strip the ends, fold line ends and shorten mentions of their own people."""
+    words = unicodedata.normalize("NFC", text).split()
+    return " ".join(re.sub(r"(?<![\w/])@([\w.-]+)@[\w.-]+\w", r"@\1", word) for word in words)
+
+
+def _plain(rendered: str) -> str:
+    spaced = re.sub(r"<(?:br|/p|/div|/li)[^>]*>", "\n", rendered, flags=re.IGNORECASE)
+    return html.unescape(re.sub(r"<[^>]*>", "", spaced))

@@ -1,0 +1,173 @@
+"""Each network of the sandbox as the engine meets it: a platform, an account on it, a post with a picture."""
+
+import io
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+
+from postflow import platforms
+from postflow.models import (
+    Account,
+    AccountState,
+    AppRegistration,
+    Attachment,
+    Attempt,
+    Content,
+    Credentials,
+    Login,
+    MediaKind,
+    Outgoing,
+    OutgoingMedia,
+    Receipt,
+    utc_now,
+)
+from postflow.platforms.base import Platform
+from sandbox import Sandbox
+
+FAMILY = ("mastodon", "mastodon-4.1", "gotosocial", "pixelfed")
+
+
+@pytest.fixture(scope="session")
+def shared_sandbox() -> Iterator[Sandbox]:
+    with Sandbox.start() as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    yield shared_sandbox
+    shared_sandbox.faults.clear()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Accept": "application/json", "User-Agent": "PostFlow-tests/1"}
+    async with httpx.AsyncClient(headers=headers, timeout=2, trust_env=False) as client:
+        yield client
+
+
+class Case:
+    """One post on its way to one account."""
+
+    def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, platform: Platform, outgoing: Outgoing) -> None:
+        self.sandbox, self.http, self.platform, self.outgoing = sandbox, http, platform, outgoing
+        self.checkpoints: list[Any] = []
+        self.staged: Any = None
+        self.first_sent_at = self.sent_at = utc_now()
+
+    @property
+    def account(self) -> str:
+        return self.outgoing.login.account.remote_id
+
+    def fault(self, kind: str, **options: Any) -> None:
+        self.sandbox.faults.add(kind, account=self.account, **options)
+
+    def changed(self, **changes: Any) -> None:
+        self.outgoing = self.outgoing.model_copy(update=changes)
+
+    async def checkpoint(self, staged: Any) -> None:
+        self.checkpoints.append(staged.model_dump(mode="json"))
+
+    async def prepare(self) -> Any:
+        self.staged = await self.platform.prepare(self.http, self.outgoing, self.staged, self.checkpoint)
+        return self.staged
+
+    async def commit(self) -> Receipt:
+        self.sent_at = utc_now()
+        return await self.platform.commit(self.http, self.outgoing, self.staged)
+
+    async def publish(self) -> Receipt:
+        await self.prepare()
+        return await self.commit()
+
+    async def look(self, *, absent_for_s: float | None = None, sent_s_ago: float = 120, **known: Any) -> Any:
+        now = utc_now()
+        first_absent = now - timedelta(seconds=absent_for_s) if absent_for_s is not None else None
+        attempt = Attempt(
+            attempt_no=1,
+            first_sent_at=known.pop("first_sent_at", self.first_sent_at),
+            sent_at=now - timedelta(seconds=sent_s_ago),
+            looks=known.pop("looks", 1),
+            absent_looks=int(first_absent is not None),
+            first_absent_at=first_absent,
+            taken_remote_ids=known.pop("taken", frozenset()),
+        )
+        return await self.platform.reconcile(self.http, self.outgoing, self.staged, attempt)
+
+    def times_out(self) -> int:
+        return self.sandbox.ledger.times_published(self.outgoing.content.text, account=self.account)
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
+    """await start("mastodon", pictures=1, text=…, scopes=…, **traits) -> Case"""
+
+    async def started(instance: str, *, pictures: int = 1, scopes: Any = None, **content: Any) -> Case:
+        known = sandbox.add_account(instance, f"p{uuid.uuid4().hex[:10]}", scopes=scopes)
+        platform = platforms.get("pixelfed" if instance == "pixelfed" else "mastodon")
+        media = tuple(picture(number) for number in range(pictures))
+        content = {"text": f"Good morning {uuid.uuid4().hex}", **content}
+        outgoing = Outgoing(
+            delivery_id=1,
+            login=login(platform, known),
+            server=await platform.server(http, known.url),
+            content=Content(attachments=tuple(Attachment(media_id=one.media_id) for one in media), **content),
+            media=media,
+            reply_to_remote_id=None,
+            idempotency_key=str(uuid.uuid4()),
+            payload_hash="0",
+        )
+        return Case(sandbox, http, platform, outgoing)
+
+    return started
+
+
+def login(platform: Platform, known: Any) -> Login:
+    return Login(
+        account=Account(
+            id=1,
+            user_id=1,
+            platform=platform.name,
+            base_url=known.url,
+            remote_id=known.account_id,
+            handle=known.handle,
+            display_name=known.handle,
+            state=AccountState.active,
+            created_at=utc_now(),
+        ),
+        credentials=Credentials(
+            access_token=SecretStr(known.access_token),
+            refresh_token=SecretStr(known.refresh_token) if known.refresh_token else None,
+            scopes=tuple(known.scopes),
+        ),
+        app=AppRegistration(
+            client_id=known.client_id,
+            client_secret=SecretStr(known.client_secret),
+            redirect_uri="http://127.0.0.1/callback",
+        ),
+    )
+
+
+def picture(number: int) -> OutgoingMedia:
+    out = io.BytesIO()
+    Image.new("RGB", (32 + number, 24), (number * 40 % 255, 120, 200)).save(out, "PNG")
+    data = out.getvalue()
+    return OutgoingMedia(
+        media_id=number + 1,
+        kind=MediaKind.image,
+        mime="image/png",
+        width=32 + number,
+        height=24,
+        size_bytes=len(data),
+        alt_text=f"Picture {number}",
+        data=data,
+    )

@@ -1,0 +1,166 @@
+"""What every network of the Mastodon family must keep to, over real sockets: refused, thrown back, or unknown."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from postflow.errors import OutcomeUnknown, Refused, Retry, Throttled, Unauthorized
+from postflow.models import Found, LookAgain, SafeToResend
+from tests.platforms.conftest import FAMILY, Start
+
+pytestmark = pytest.mark.parametrize("network", FAMILY)
+LOST = (
+    ("drop_after_commit", {}),
+    ("cut_body", {}),
+    ("garbage", {}),
+    ("answer_without_id", {}),
+    ("status", {"status": 502, "commit": True}),
+    ("status", {"status": 500, "body": "empty", "commit": True}),
+    ("slow", {"seconds": 4, "when": "after"}),
+)
+STYLES = ("mastodon", "pixelfed", "gotosocial", "overload", "retry_after", "http_date", "bare", "html")
+
+
+async def test_it_publishes_the_pictures_in_order_and_says_where(network: str, start: Start) -> None:
+    case = await start(network, pictures=3)
+    receipt = await case.publish()
+    (status,) = case.sandbox.ledger.statuses(account=case.account)
+    assert status.id == receipt.remote_id
+    assert [one.width for one in status.media] == [32, 33, 34]
+    assert [one.alt_text for one in status.media] == ["Picture 0", "Picture 1", "Picture 2"]
+    assert receipt.permalink
+    assert receipt.notes == ()
+
+
+async def test_it_uploads_only_what_an_interrupted_preparation_left_out(network: str, start: Start) -> None:
+    case = await start(network, pictures=2)
+    case.fault("drop_before", path=r"/media$", skip=1)
+    with pytest.raises(Retry):
+        await case.prepare()
+    kept = case.checkpoints[-1]["uploads"]
+    assert len(kept) == 1
+    case.staged = case.platform.staged_model.model_validate(case.checkpoints[-1])
+    await case.prepare()
+    assert case.staged.uploads[0].remote_id == kept[0]["remote_id"]
+    assert len(case.staged.uploads) == 2
+
+
+@pytest.mark.parametrize(("kind", "options"), LOST)
+async def test_a_lost_answer_is_unknown_and_then_found(
+    network: str, start: Start, kind: str, options: dict[str, Any]
+) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault(kind, method="POST", path=r"/statuses$", **options)
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    case.sandbox.faults.clear()
+    verdict = await case.look()
+    assert isinstance(verdict, Found)
+    assert case.times_out() == 1
+    assert verdict.receipt.remote_id == case.sandbox.ledger.statuses(account=case.account)[0].id
+
+
+async def test_a_request_that_never_arrived_is_unknown_until_absent_twice(network: str, start: Start) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("drop_before", method="POST", path=r"/statuses$")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    first = await case.look()
+    assert isinstance(first, LookAgain)
+    assert first.absent
+    assert isinstance(await case.look(absent_for_s=5), LookAgain)
+    assert isinstance(await case.look(absent_for_s=40), SafeToResend)
+
+
+async def test_a_redirect_is_not_followed_and_unknown(network: str, start: Start) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("redirect", method="POST", path=r"/statuses$")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_a_throttled_post_waits_as_told(network: str, start: Start, style: str) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("rate_limit", method="POST", path=r"/statuses$", style=style, seconds=90)
+    with pytest.raises(Throttled) as caught:
+        await case.commit()
+    wait = caught.value.retry_in_s
+    if style not in ("bare", "html"):
+        assert wait is not None
+        assert 20 <= wait <= 91
+    assert case.times_out() == 0
+
+
+async def test_a_dead_token_asks_to_reconnect(network: str, start: Start) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("revoke_token", method="POST", path=r"/statuses$")
+    with pytest.raises(Unauthorized) as caught:
+        await case.commit()
+    token = case.outgoing.login.credentials.access_token.get_secret_value()
+    assert token not in f"{caught.value.sentence} {caught.value.detail}"
+    assert case.times_out() == 0
+
+
+@pytest.mark.parametrize("status", [403, 404, 413, 422])
+async def test_a_definite_refusal_is_permanent(network: str, start: Start, status: int) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("status", method="POST", path=r"/statuses$", status=status, body="json", text="No such thing")
+    with pytest.raises(Refused):
+        await case.commit()
+
+
+async def test_a_text_that_is_too_long_is_told_before_and_refused_by_the_server(network: str, start: Start) -> None:
+    case = await start(network)
+    limits = case.outgoing.server.limits
+    content = case.outgoing.content.model_copy(update={"text": "x" * (limits.max_chars + 1)})
+    case.changed(content=content)
+    problems = case.platform.check(
+        content.model_copy(update={"attachments": ()}),
+        [],
+        case.outgoing.server,
+        case.outgoing.login.account,
+        is_reply=False,
+    )
+    assert any("1 characters too long" in problem.sentence and problem.blocking for problem in problems)
+    with pytest.raises(Refused):
+        await case.publish()
+
+
+async def test_nothing_was_sent_when_nobody_listens(network: str, start: Start) -> None:
+    case = await start(network)
+    await case.prepare()
+    account = case.outgoing.login.account.model_copy(update={"base_url": "http://127.0.0.1:9"})
+    case.changed(login=case.outgoing.login.model_copy(update={"account": account}))
+    with pytest.raises(Retry):
+        await case.commit()
+
+
+async def test_a_server_that_cannot_be_asked_is_asked_later_and_not_for_ever(network: str, start: Start) -> None:
+    case = await start(network)
+    await case.prepare()
+    case.fault("status", method="GET", status=503, body="html", times=None)
+    verdict = await case.look(looks=3)
+    assert isinstance(verdict, LookAgain)
+    assert not verdict.absent
+    assert verdict.in_s == 240
+
+
+async def test_a_post_of_another_delivery_is_not_adopted(network: str, start: Start) -> None:
+    case = await start(network)
+    receipt = await case.publish()
+    verdict = await case.look(taken=frozenset({receipt.remote_id}))
+    assert not isinstance(verdict, Found)
+
+
+async def test_the_account_is_told_by_its_token(network: str, start: Start, http: httpx.AsyncClient) -> None:
+    case = await start(network)
+    profile = await case.platform.verify(http, case.outgoing.login)
+    assert profile.remote_id == case.account

@@ -1,0 +1,109 @@
+"""Mastodon's own rules: uploads that are used already, words as the only trace, what a server quietly changes."""
+
+from datetime import timedelta
+
+import pytest
+
+from postflow.errors import NotReady, OutcomeUnknown, StageLost
+from postflow.models import Found, SafeToResend, Undecidable, utc_now
+from tests.platforms.conftest import Start
+
+
+async def test_a_post_without_pictures_is_found_by_its_words(start: Start) -> None:
+    case = await start("mastodon", pictures=0)
+    await case.prepare()
+    case.fault("drop_after_commit", method="POST", path=r"/statuses$")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    assert isinstance(await case.look(), Found)
+
+
+async def test_other_words_of_the_same_minute_are_not_ours(start: Start) -> None:
+    case = await start("mastodon", pictures=0)
+    await case.publish()
+    other = case.outgoing.content.model_copy(update={"text": "Something else"})
+    case.changed(content=other)
+    assert isinstance(await case.look(absent_for_s=40), SafeToResend)
+
+
+async def test_the_same_words_of_last_week_are_not_ours(start: Start) -> None:
+    case = await start("mastodon", pictures=0)
+    await case.prepare()
+    await case.commit()
+    verdict = await case.look(absent_for_s=40, first_sent_at=utc_now() + timedelta(hours=1))
+    assert isinstance(verdict, SafeToResend)
+
+
+async def test_it_finds_the_post_behind_more_than_a_page_of_newer_ones(start: Start) -> None:
+    case = await start("mastodon")
+    receipt = await case.publish()
+    ours = case.staged
+    content = case.outgoing.content
+    case.changed(media=())
+    for number in range(45):
+        case.staged = case.platform.staged_model()
+        case.changed(content=content.model_copy(update={"text": f"later {number}"}), idempotency_key=f"later-{number}")
+        await case.commit()
+    case.staged = ours
+    verdict = await case.look()
+    assert isinstance(verdict, Found)
+    assert verdict.receipt.remote_id == receipt.remote_id
+
+
+async def test_without_the_right_to_read_a_person_has_to_look(start: Start) -> None:
+    case = await start("mastodon", scopes=["profile", "write:media", "write:statuses"])
+    await case.publish()
+    assert isinstance(await case.look(absent_for_s=40), Undecidable)
+
+
+@pytest.mark.parametrize("network", ["mastodon", "gotosocial"])
+async def test_refused_uploads_lead_to_the_post_that_already_has_them(network: str, start: Start) -> None:
+    case = await start(network)
+    first = await case.publish()
+    case.changed(idempotency_key="another key: an hour later the first one is forgotten")
+    again = await case.commit()
+    assert again.remote_id == first.remote_id
+    assert case.times_out() == 1
+
+
+async def test_uploads_that_are_gone_are_made_anew(start: Start) -> None:
+    case = await start("mastodon")
+    await case.prepare()
+    case.staged.uploads[0].remote_id = "109999999999999999"
+    with pytest.raises(StageLost):
+        await case.commit()
+    assert case.times_out() == 0
+
+
+async def test_uploads_that_grew_too_old_are_made_anew(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+    before = case.staged.uploads[0].remote_id
+    case.staged.uploads[0].uploaded_at -= timedelta(minutes=86)
+    await case.prepare()
+    assert [one.remote_id for one in case.staged.uploads] != [before]
+
+
+async def test_it_waits_for_an_upload_that_is_still_processed_and_keeps_its_id(start: Start) -> None:
+    case = await start("mastodon")
+    case.fault("still_processing", polls=1)
+    with pytest.raises(NotReady):
+        await case.prepare()
+    kept = case.checkpoints[-1]["uploads"][0]["remote_id"]
+    case.staged = case.platform.staged_model.model_validate(case.checkpoints[-1])
+    while not case.staged.uploads[0].ready:
+        try:
+            await case.prepare()
+        except NotReady:
+            case.staged = case.platform.staged_model.model_validate(case.checkpoints[-1])
+    assert case.staged.uploads[0].remote_id == kept
+    assert (await case.commit()).notes == ()
+
+
+async def test_it_says_when_the_server_left_out_a_picture_or_changed_who_sees_it(start: Start) -> None:
+    case = await start("mastodon-4.1", pictures=2)
+    case.fault("drop_media")
+    case.fault("change_visibility", to="unlisted")
+    notes = (await case.publish()).notes
+    assert any("left out" in note for note in notes)
+    assert any("unlisted" in note for note in notes)

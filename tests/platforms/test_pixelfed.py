@@ -1,0 +1,61 @@
+"""Pixelfed's own manners: keys that are used up, posts that never show, access that must be renewed."""
+
+import pytest
+
+from postflow.errors import OutcomeUnknown, Refused, Unauthorized
+from postflow.models import LookAgain, SafeToResend, Undecidable
+from tests.platforms.conftest import Start
+
+
+async def test_a_repeated_key_is_unknown_and_never_a_second_post(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.publish()
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    assert case.times_out() == 1
+
+
+async def test_unused_pictures_prove_that_it_did_not_go_out_and_the_key_is_changed(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+    verdict = await case.look(absent_for_s=40)
+    assert isinstance(verdict, SafeToResend)
+    assert verdict.new_key
+
+
+async def test_a_stuck_draft_is_never_sent_again(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+    case.fault("stuck_draft")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    case.sandbox.faults.clear()
+    assert isinstance(await case.look(absent_for_s=40), LookAgain)
+    assert isinstance(await case.look(absent_for_s=700, sent_s_ago=700), Undecidable)
+
+
+async def test_an_account_that_never_signed_in_is_told_so(start: Start) -> None:
+    case = await start("pixelfed")
+    case.sandbox.add_account("pixelfed", case.outgoing.login.account.handle, never_logged_in=True)
+    with pytest.raises(Refused) as caught:
+        await case.prepare()
+    assert caught.value.code == "never_signed_in"
+
+
+async def test_renewed_access_works_and_the_old_refresh_token_does_not(start: Start) -> None:
+    case = await start("pixelfed")
+    login = case.outgoing.login
+    renewed = await case.platform.refresh(case.http, login)
+    assert renewed.expires_at
+    fresh = login.model_copy(update={"credentials": renewed})
+    assert (await case.platform.verify(case.http, fresh)).remote_id == case.account
+    with pytest.raises(Unauthorized):
+        await case.platform.refresh(case.http, login)
+
+
+async def test_a_lost_renewal_is_unknown(start: Start) -> None:
+    case = await start("pixelfed")
+    case.sandbox.faults.add("drop_after_commit", instance="pixelfed", path="/oauth/token")
+    with pytest.raises(OutcomeUnknown) as caught:
+        await case.platform.refresh(case.http, case.outgoing.login)
+    assert "post" not in caught.value.sentence
