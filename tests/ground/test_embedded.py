@@ -65,6 +65,17 @@ def test_a_restart_keeps_the_url_and_the_rows(home: Path, mode: embedded.StopMod
         assert rows(url) == [("kept",)]
 
 
+def test_a_killed_server_is_restarted_at_the_same_url(home: Path):
+    with embedded.EmbeddedPostgres(home) as server:
+        url = server.url()
+        write_a_row(url)
+        with psycopg.connect(url):
+            os.kill(server.pid, signal.SIGKILL)
+            server.restart()
+            assert server.url() == url
+            assert rows(url) == [("kept",)]
+
+
 def test_a_killed_supervisor_takes_the_server_along_and_the_next_start_finds_the_rows(home: Path):
     supervisor, _, url = supervised(home)
     write_a_row(url)
