@@ -16,7 +16,7 @@ FILES = ("mastodon-4.1", "mastodon-4.6", "gotosocial-0.20")
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """One answer a line; the lines without a status are summaries of several."""
-    lines = map(json.loads, (RECORDED / f"{name}.jsonl").read_text().splitlines())
+    lines = map(json.loads, filter(None, (RECORDED / f"{name}.jsonl").read_text().split("\n")))
     return [line for line in lines if "status" in line and "path" in line]
 
 
@@ -63,9 +63,10 @@ def test_the_limits_of_recorded_servers_are_read(name: str, chars: int, media: i
         for entry in recorded(name)
         if entry["path"] in ("/api/v1/instance", "/api/v2/instance") and entry["status"] == 200
     ]
-    assert seen
-    for entry in seen:
-        limits = software.limits(name.split("-")[0], json.loads(entry["response_body"]))
+    bodies = [body for entry in seen if (body := answers.parsed(answer(entry)))]  # the longest were cut off
+    assert bodies
+    for body in bodies:
+        limits = software.limits(name.split("-")[0], body)
         assert (limits.max_chars, limits.max_media, limits.counting) == (chars, media, counting)
         assert "image/jpeg" in limits.mime_types
 
