@@ -24,7 +24,7 @@ def answer(entry: dict[str, Any]) -> httpx.Response:
     kept = {
         name: value
         for name, value in entry["response_headers"].items()
-        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+        if value.isascii() and name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
     }
     body = entry["response_body"]
     content = (body if isinstance(body, str) else json.dumps(body)).encode()
