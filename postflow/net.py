@@ -28,6 +28,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: Not meant for anyone, though Python's `is_global` lets some versions' worth of them pass; 192.0.0.192 hands out keys.
+_NOT_PUBLIC = [
+    ipaddress.ip_network(one)
+    for one in ("192.0.0.0/24", "198.18.0.0/15", "192.88.99.0/24", "64:ff9b:1::/48", "fec0::/10", "::/96", "100::/64")
+]
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
@@ -97,6 +102,8 @@ def is_public(address: Address) -> bool:
     inner = _embedded(address)
     if inner is not None:
         return is_public(inner)
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -172,15 +179,22 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class _Capped(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream) -> None:
+    """An answer's body that ends in time and below the cap. A read timeout alone lets a server drip for ever."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, within_s: float | None) -> None:
         self._inner = inner
+        self._within_s = within_s
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        ends_at = None if self._within_s is None else clock() + self._within_s
         seen = 0
         async for chunk in self._inner:
             seen += len(chunk)
             if seen > MOST_BYTES:
                 raise AnswerTooLarge("the answer is larger than any API answer should be")
+            if ends_at is not None and clock() > ends_at:
+                raise httpx.ReadTimeout("the answer did not end in time")
             yield chunk
 
     async def aclose(self) -> None:
@@ -208,7 +222,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         request.headers["Accept-Encoding"] = "identity"  # a cap on bytes means little when a few unfold to gigabytes
         answer = await super().handle_async_request(request)
         if isinstance(answer.stream, httpx.AsyncByteStream):
-            answer.stream = _Capped(answer.stream)
+            answer.stream = _Capped(answer.stream, request.extensions.get("timeout", {}).get("read"))
         return answer
 
 
@@ -223,8 +237,11 @@ def instance_url(text: str, allowed_private: Iterable[str] = ()) -> str:
     typed = text.strip()
     if not typed:
         raise Invalid({"instance": "Type the address of your server, such as mastodon.social."})
-    if "://" not in typed:
-        typed = "https://" + typed.rsplit("@", 1)[-1]
+    if re.search(r"[\s\\\x00-\x20\x7f]", typed):
+        raise Invalid({"instance": "This is not an address. Type it like mastodon.social."})
+    if "://" not in typed:  # @me@host, or host/@me
+        name, slash, rest = typed.partition("/")
+        typed = "https://" + name.rsplit("@", 1)[-1] + slash + rest
     try:
         parts = urlsplit(typed)
         host, port = (parts.hostname or "").rstrip("."), parts.port
