@@ -4,8 +4,6 @@
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
     python3 run.py lint         ruff, basedpyright, import-linter
-    python3 run.py chaos [...]  kill things while posts go out, and count (benchmarks/chaos.py)
-    python3 run.py bench lateness|claim [...]   what the claims about time rest on
     python3 run.py <command> [...]              any other `postflow` command
 
 Needs no uv, no virtual environment and no PostgreSQL: what is missing goes into .uv and .venv beside it.
@@ -51,12 +49,6 @@ def plan(words):
     if first == "lint":
         commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
         return ["lint"], [command.split() for command in commands]
-    if first == "chaos":
-        return [], [["python", "-m", "benchmarks.chaos", *rest]]
-    if first == "bench":
-        if not rest or rest[0].startswith("-"):
-            sys.exit("Which one? python3 run.py bench lateness, or: python3 run.py bench claim")
-        return ["bench"], [["python", "-m", f"benchmarks.{rest[0]}", *rest[1:]]]
     if first and not first.startswith("-"):
         return [], [["postflow", *words]]
     return [], [["postflow", "dev", *words]]

@@ -21,15 +21,12 @@ CHECKOUT = Path(run.__file__).parent
         ("doctor", "postflow doctor"),
         ("create-user --email a@b.example", "postflow create-user --email a@b.example"),
         ("test tests/ground -k migr", "pytest tests/ground -k migr"),
-        ("chaos --short", "python -m benchmarks.chaos --short"),
-        ("bench lateness --jobs 10", "python -m benchmarks.lateness --jobs 10"),
-        ("bench claim", "python -m benchmarks.claim"),
     ],
 )
 def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
     groups, commands = run.plan(words.split())
     assert commands == [command.split()]
-    assert groups == (["bench"] if words.startswith("bench") else [])
+    assert groups == []
 
 
 def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
@@ -46,11 +43,6 @@ def test_lint_runs_all_four_even_when_one_finds_something():
         "basedpyright",
         "lint-imports",
     ]
-
-
-def test_a_benchmark_without_a_name_is_asked_for():
-    with pytest.raises(SystemExit, match="Which one"):
-        run.plan(["bench"])
 
 
 def test_a_uv_that_does_not_run_or_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
