@@ -45,8 +45,6 @@ class Settings(BaseSettings):
     allowed_private: Words = ()  # hosts, host:port or CIDR that addresses typed by people may reach though private
     instagram_app_id: str | None = None
     instagram_app_secret: SecretStr | None = None
-    facebook_app_id: str | None = None
-    facebook_app_secret: SecretStr | None = None
     instagram_api_version: str = "v25.0"
     instagram_url: str | None = None  # one base for every Meta host: the sandbox sets it
     instagram_republish: Literal["auto", "ask"] = "auto"  # platforms/instagram.py says when
@@ -70,11 +68,6 @@ class Settings(BaseSettings):
     keep_events_days: int = Field(365, ge=1)  # the story of a finished delivery
     keep_orphans_hours: int = Field(48, ge=1)  # uploads no post uses
 
-    # -- telling people
-    smtp_url: SecretStr | None = None  # smtp://user:password@host:587 or smtps://…:465
-    mail_from: str | None = None
-    webhook_url: str | None = None
-
     # -- uploads
     max_upload_mb: int = Field(100, ge=1, le=1000)
 
@@ -83,7 +76,6 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_token: SecretStr | None = None
-    sentry_dsn: SecretStr | None = None
 
     @field_validator("database_url")
     @classmethod
@@ -93,7 +85,7 @@ class Settings(BaseSettings):
             raise ValueError("must look like postgresql://user:password@host:5432/name")
         return value
 
-    @field_validator("public_url", "instagram_url", "sandbox_url", "webhook_url")
+    @field_validator("public_url", "instagram_url", "sandbox_url")
     @classmethod
     def _a_web_address(cls, value: str | None) -> str | None:
         if value is None:
