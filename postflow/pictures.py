@@ -15,6 +15,7 @@ from postflow.models import Focus, MediaKind, Value
 
 #: More pixels than any camera makes: a decompression bomb.
 MOST_PIXELS = 120_000_000
+_FEWEST_PIXELS = 64 * 64  # below that nothing can be seen
 _STILL = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif", "GIF": "image/gif"}
 _VIDEO_BRANDS = {b"qt  ": "video/quicktime"}
 
@@ -68,25 +69,29 @@ def inspect(data: bytes, filename: str) -> Facts:
     if not data:
         raise _refused(filename, "it is empty")
     if data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis", b"heic", b"mif1", b"msf1"):
-        return _video(data)
-    if data[:4] == b"\x1a\x45\xdf\xa3":
+        return _video(data, filename)
+    if data[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in data[:64]:
         return Facts(kind=MediaKind.video, mime="video/webm", width=0, height=0)
     with _opened(data, filename) as image:
         mime = _STILL.get(image.format or "")
         if mime is None:
             raise _refused(filename, "only JPEG, PNG, WebP, AVIF and GIF pictures and MP4 or WebM videos can be used")
-        animated = getattr(image, "n_frames", 1) > 1
+        animated = _frames(image, filename) > 1
         if animated and image.format != "GIF":
             raise _refused(filename, "moving pictures other than GIF are not understood by the networks")
+        if image.format == "GIF":
+            _whole_gif(data, filename)
         width, height = image.size
+        _decoded(image, filename)
         if image.getexif().get(0x0112, 1) >= 5:  # stored sideways
             width, height = height, width
-        _decoded(image, filename)
     return Facts(kind=MediaKind.gif if animated else MediaKind.image, mime=mime, width=width, height=height)
 
 
-def _video(data: bytes) -> Facts:
+def _video(data: bytes, filename: str) -> Facts:
     width, height, duration_s = _iso_track(data)
+    if b"moov" not in data:
+        raise _refused(filename, "it is damaged or cut off")
     mime = _VIDEO_BRANDS.get(data[8:12], "video/mp4")
     return Facts(kind=MediaKind.video, mime=mime, width=width, height=height, duration_s=duration_s)
 
@@ -123,12 +128,38 @@ def _opened(data: bytes, filename: str) -> Image.Image:
     return image
 
 
+def _frames(image: Image.Image, filename: str) -> int:
+    try:
+        return getattr(image, "n_frames", 1)
+    except (OSError, ValueError, SyntaxError, EOFError):
+        raise _refused(filename, "it is damaged or cut off") from None
+
+
+def _whole_gif(data: bytes, filename: str) -> None:
+    """GIFs travel as they came, so their blocks are walked: nothing may be missing and nothing hide behind them."""
+    at = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
+    while at < len(data) and data[at] != 0x3B:
+        if data[at] == 0x2C and at + 9 < len(data):  # a frame: descriptor, its own colours, code size
+            at += 11 + (3 << ((data[at + 9] & 7) + 1) if data[at + 9] & 0x80 else 0)
+        elif data[at] == 0x21:  # an extension: label
+            at += 2
+        else:
+            break
+        while at < len(data) and data[at]:  # sub-blocks up to an empty one
+            at += data[at] + 1
+        at += 1
+    if at >= len(data) or data[at] != 0x3B:
+        raise _refused(filename, "it is damaged or cut off")
+    if data[at + 1 :].strip(b"\0"):
+        raise _refused(filename, "something else is hidden behind the picture; save it anew and try again")
+
+
 def _decoded(image: Image.Image, filename: str) -> None:
     """A file cut off in the middle shows only when it is decoded."""
     try:
         image.draft("RGB", (image.width // 8, image.height // 8))
         image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         raise _refused(filename, "it is damaged or cut off") from None
 
 
@@ -200,10 +231,17 @@ def _scaled(image: Image.Image, recipe: Recipe) -> Image.Image:
         scale = min(scale, (recipe.max_pixels / (image.width * image.height)) ** 0.5)
     if recipe.max_width:
         scale = min(scale, recipe.max_width / image.width)
-    if scale >= 1:
-        return image
-    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return _resized(image, scale, recipe)
+
+
+def _resized(image: Image.Image, scale: float, recipe: Recipe) -> Image.Image:
+    """Whole pixels never leave the allowed ratios: 1440x753 would be 1.912 where 1.91 is the most."""
+    width, height = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+    if recipe.max_ratio:
+        width = max(1, min(width, int(height * recipe.max_ratio)))
+    if recipe.min_ratio:
+        height = max(1, min(height, int(width / recipe.min_ratio)))
+    return image if (width, height) == image.size else image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -225,8 +263,9 @@ def _encoded(image: Image.Image, recipe: Recipe, source: str) -> Rendition:
         data = _saved(image, "JPEG", quality=quality, optimize=True, progressive=True)
         if not recipe.max_bytes or len(data) <= recipe.max_bytes:
             return Rendition(data=data, mime="image/jpeg", width=image.width, height=image.height)
-    smaller = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
-    return _encoded(smaller, recipe, "JPEG")
+    if image.width * image.height < _FEWEST_PIXELS:
+        raise _refused("picture", f"it cannot be made smaller than {recipe.max_bytes} bytes")
+    return _encoded(_resized(image, 0.75, recipe), recipe, "JPEG")
 
 
 def _saved(image: Image.Image, format: str, **options: object) -> bytes:

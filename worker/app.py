@@ -3,20 +3,41 @@
 Importing reads the environment and connects to nothing.
 """
 
+import asyncio
 import os
+import sys
+from typing import Any
 
 from procrastinate import App
 
+from postflow.errors import Misconfigured
+from worker import startup
 from worker.bell import PunctualConnector
 
+CONCURRENCY = int(os.environ.get("POSTFLOW_CONCURRENCY", "20"))
 #: Under Heroku's 30 s between SIGTERM and SIGKILL.
 STOP_S = float(os.environ.get("POSTFLOW_STOP_S", "20"))
 
-app = App(
+
+class PostFlowApp(App):
+    async def run_worker_async(self, **options: Any) -> None:
+        """As stock, after a look at settings and schema."""
+        try:
+            await asyncio.to_thread(
+                startup.begin,
+                options.get("concurrency") or CONCURRENCY,
+                options.get("shutdown_graceful_timeout") or STOP_S,
+            )
+        except Misconfigured as wrong:
+            sys.exit(str(wrong))
+        await super().run_worker_async(**options)
+
+
+app = PostFlowApp(
     connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", "")),
     import_paths=["worker.tasks", "worker.periodic"],
     worker_defaults={
-        "concurrency": int(os.environ.get("POSTFLOW_CONCURRENCY", "20")),
+        "concurrency": CONCURRENCY,
         "shutdown_graceful_timeout": STOP_S,
         "update_heartbeat_interval": 5,
         "stalled_worker_timeout": 30,

@@ -1,0 +1,184 @@
+"""Files that lie are refused with a sentence; pictures leave upright, small enough and with nothing but their pixels."""
+
+import io
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from postflow import errors, pictures
+from postflow.models import Focus, MediaKind
+
+INSTAGRAM = pictures.Recipe(
+    max_width=1440, max_bytes=8_000_000, mime_types=("image/jpeg",), min_ratio=0.8, max_ratio=1.91
+)
+MASTODON = pictures.Recipe(max_pixels=2_000_000, max_bytes=16_777_216)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def opened(rendition: pictures.Rendition) -> Image.Image:
+    return Image.open(io.BytesIO(rendition.data))
+
+
+def red(width: int = 100, height: int = 100, mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, (width, height), "red")
+
+
+def moving_gif() -> bytes:
+    return saved(red(40, 40), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 40), "blue")])
+
+
+def a_zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("page.html", "<script>")
+    return out.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a hundred bytes that claims to be huge."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="module")
+def phone_photo() -> bytes:
+    """24 megapixels, stored sideways (red on the left is red on top when upright), with GPS and a comment."""
+    image = Image.effect_noise((6000, 4000), 60).convert("RGB")
+    image.paste("red", (0, 0, 1000, 4000))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "Somephone"
+    exif.get_ifd(0x8825)[1] = "N"
+    return saved(image, "JPEG", exif=exif, comment=b"at home")
+
+
+@pytest.mark.parametrize(
+    "recipe", [MASTODON, INSTAGRAM, INSTAGRAM.model_copy(update={"fit": "pad"}), pictures.THUMBNAIL]
+)
+def test_a_sideways_phone_photo_leaves_upright_within_limits_and_without_metadata(
+    phone_photo: bytes, recipe: pictures.Recipe
+) -> None:
+    facts = pictures.inspect(phone_photo, "IMG_1.jpg")
+    assert (facts.width, facts.height, facts.kind) == (4000, 6000, MediaKind.image)
+    rendition = pictures.render(phone_photo, recipe)
+    image = opened(rendition)
+    assert image.size == (rendition.width, rendition.height)
+    assert image.height > image.width
+    assert image.width * image.height <= (recipe.max_pixels or 1440 * 1800)
+    assert len(rendition.data) <= (recipe.max_bytes or len(rendition.data))
+    assert not image.getexif() and not {"exif", "comment", "icc_profile", "xmp"} & set(image.info)
+    assert b"Somephone" not in rendition.data and b"at home" not in rendition.data
+    top = image.convert("RGB").getpixel((image.width // 2, 5))
+    assert isinstance(top, tuple) and top[0] > 200 and top[1] < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("empty.jpg", b""),
+        ("text.jpg", b"just some text"),
+        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>'),
+        ("drawing.png", b'<?xml version="1.0"?><svg/>'),
+        ("page.jpg", b"<!doctype html><script>"),
+        ("scan.jpg", saved(red(), "TIFF")),
+        ("bomb.png", bomb(50_000, 50_000)),
+        ("big.png", bomb(12_000, 12_000)),
+        ("cut.jpg", saved(Image.effect_noise((300, 300), 50), "JPEG")[:9000]),
+        ("cut.png", saved(Image.effect_noise((300, 300), 50), "PNG")[:9000]),
+        ("cut.gif", moving_gif()[:-20]),
+        ("still.gif", saved(red(), "GIF")[:-5]),
+        ("script.gif", moving_gif() + b"/*<script>alert(1)</script>"),
+        ("archive.gif", moving_gif() + a_zip()),
+        ("cut.mp4", b"\0\0\0\x18ftypisom"),
+        ("lie.mp4", b"\0\0\0\x18ftypisom<script>"),
+        ("lie.webm", b"\x1a\x45\xdf\xa3 nothing"),
+        ("moving.webp", saved(red(), "WEBP", save_all=True, append_images=[Image.new("RGB", (100, 100), "blue")])),
+    ],
+)
+def test_a_file_that_is_not_what_it_seems_is_refused_by_name(name: str, data: bytes) -> None:
+    with pytest.raises(errors.Invalid) as refused:
+        pictures.inspect(data, name)
+    [sentence] = refused.value.fields["media"]
+    assert sentence.startswith(f"“{name}” cannot be used: ") and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(("kind", "mime"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])
+def test_content_decides_and_not_the_name(kind: str, mime: str) -> None:
+    assert pictures.inspect(saved(red(), kind), "report.pdf").mime == mime
+
+
+def test_an_animated_gif_is_told_from_a_still_one() -> None:
+    assert pictures.inspect(moving_gif(), "a.gif").kind is MediaKind.gif
+    assert pictures.inspect(saved(red(), "GIF"), "a.gif").kind is MediaKind.image
+
+
+def test_what_hides_behind_a_picture_does_not_leave_with_it() -> None:
+    hidden = saved(red(), "JPEG") + a_zip()
+    assert pictures.inspect(hidden, "a.jpg").kind is MediaKind.image
+    rendition = pictures.render(hidden, MASTODON)
+    assert not zipfile.is_zipfile(io.BytesIO(rendition.data))
+
+
+def test_sixteen_bit_grey_keeps_its_brightness() -> None:
+    deep = Image.new("I;16", (64, 64))
+    deep.putdata([40000] * 4096)
+    assert opened(pictures.render(saved(deep, "PNG"), MASTODON)).getpixel((9, 9)) == (156, 156, 156)
+
+
+def test_print_colours_become_screen_colours() -> None:
+    image = opened(pictures.render(saved(Image.new("CMYK", (1200, 800), (0, 255, 255, 0)), "JPEG"), INSTAGRAM))
+    pixel = image.getpixel((99, 99))
+    assert image.mode == "RGB" and isinstance(pixel, tuple) and pixel[0] > 230 and pixel[1] < 40
+
+
+def test_transparency_turns_white_where_the_network_takes_only_jpeg_and_stays_elsewhere() -> None:
+    palette = Image.new("P", (100, 100), 0)
+    palette.putpalette([0, 0, 0] * 256)
+    clear = saved(palette, "PNG", transparency=0)
+    assert opened(pictures.render(clear, INSTAGRAM)).getpixel((50, 50)) == (255, 255, 255)
+    assert opened(pictures.render(clear, MASTODON)).mode == "RGBA"
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("size", [(2000, 500), (500, 2000), (1200, 600), (1441, 754), (333, 999), (200, 200)])
+def test_no_rounding_leaves_instagram_s_ratios(size: tuple[int, int], fit: str) -> None:
+    rendition = pictures.render(saved(red(*size), "JPEG"), INSTAGRAM.model_copy(update={"fit": fit}))
+    assert 0.8 <= rendition.width / rendition.height <= 1.91
+    assert rendition.width <= 1440
+
+
+@pytest.mark.parametrize(("x", "colour"), [(-1, (255, 0, 0)), (0, (0, 255, 0)), (1, (0, 0, 255))])
+def test_a_crop_keeps_what_the_focus_points_at(x: float, colour: tuple[int, int, int]) -> None:
+    three = Image.new("RGB", (300, 100), "red")
+    three.paste((0, 255, 0), (100, 0, 200, 100))
+    three.paste((0, 0, 255), (200, 0, 300, 100))
+    recipe = pictures.Recipe(mime_types=("image/png",), max_ratio=1.0, min_ratio=0.8, focus=Focus(x=x, y=0))
+    assert opened(pictures.render(saved(three, "PNG"), recipe)).getpixel((50, 50)) == colour
+
+
+def test_a_picture_is_made_plainer_until_it_fits_and_given_up_with_a_sentence() -> None:
+    noisy = saved(Image.effect_noise((900, 900), 120).convert("RGB"), "PNG")
+    assert len(pictures.render(noisy, pictures.Recipe(max_bytes=60_000)).data) <= 60_000
+    with pytest.raises(errors.Invalid, match="cannot be made smaller"):
+        pictures.render(noisy, pictures.Recipe(max_bytes=100))
+
+
+def test_the_key_of_a_recipe_changes_with_what_changes_the_picture() -> None:
+    cropped = INSTAGRAM.model_copy(update={"focus": Focus(x=0.5, y=0)})
+    padded = INSTAGRAM.model_copy(update={"fit": "pad"})
+    keys = [recipe.key for recipe in (MASTODON, INSTAGRAM, cropped, padded, pictures.THUMBNAIL)]
+    assert len(set(keys)) == len(keys)
+    assert keys[1] == pictures.Recipe.model_validate(INSTAGRAM.model_dump()).key
