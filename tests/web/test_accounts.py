@@ -120,7 +120,7 @@ def test_an_answer_works_once_and_not_after_half_an_hour(ada: Browser, sandbox: 
     ("typed", "sentence"),
     [
         ("", "Type the address"),
-        ("not a server", "not the name of a server"),
+        ("not a server", "not an address"),
         ("https://169.254.169.254", "not the name of a server"),
         ("localhost", "not the name of a server"),
     ],
