@@ -127,7 +127,9 @@ def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     """One transaction: the post, its deliveries and their jobs, or nothing."""
     now, settings, user_id = _now(), database.settings(), current_user.id
     fields = request.form.copy()
-    fields.setlist("media_id", [str(one) for one, _ in shown["media"]])
+    fields.poplist("media_id")
+    for one, _ in shown["media"]:
+        fields.add("media_id", str(one))
     wanted = forms.new_post(forms.Form(fields), now=now, action=action)
     with database.transaction() as conn:
         if action == "draft":
