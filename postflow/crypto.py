@@ -1,6 +1,6 @@
 """Tokens at rest: sealed with the newest key, opened with any of them (MultiFernet), so keys can be rotated.
 
-`POSTFLOW_ENCRYPTION_KEYS` holds the keys, newest first; `postflow rotate-keys` seals everything anew with the first.
+`POSTFLOW_ENCRYPTION_KEYS` holds the keys, newest first; what former keys closed still opens.
 """
 
 from collections.abc import Sequence
