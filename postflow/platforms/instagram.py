@@ -473,7 +473,10 @@ class Instagram:
         body = answers.parsed(answer)
         if answer.is_success and isinstance(body, Mapping) and "error" not in body:
             return body
-        raise refusal(answer, body, commit=commit)
+        error = refusal(answer, body, commit=commit)
+        if token and error.detail:  # Meta repeats a token it does not like
+            error.detail = error.detail.replace(token.access_token.get_secret_value(), "…")
+        raise error
 
 
 def refusal(answer: httpx.Response, body: Any, *, commit: bool) -> PublishError:
