@@ -6,6 +6,7 @@ together says so with `transaction`. Sessions run in UTC. Functions that take a 
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -16,6 +17,7 @@ from postflow import errors
 
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
+_NOW: LiteralString = "SELECT clock_timestamp()"
 #: A person would rather read "try again" than wait longer for a free connection.
 _POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "timeout": 15, "open": False, "name": "postflow"}
 
@@ -64,6 +66,15 @@ async def async_transaction(
         yield conn
 
 
+def now(conn: psycopg.Connection) -> datetime:
+    """The one clock that decides what is due, late or too old: every process asks the same one."""
+    return _instant(conn.execute(_NOW).fetchone())
+
+
+async def async_now(conn: psycopg.AsyncConnection) -> datetime:
+    return _instant(await (await conn.execute(_NOW)).fetchone())
+
+
 def check_schema(conn: psycopg.Connection) -> None:
     """Raises SchemaBehind unless every revision this program ships is applied.
 
@@ -87,6 +98,11 @@ def applied_revision(conn: psycopg.Connection) -> str | None:
 def shipped_revision() -> str:
     """The newest revision's number, from the file names: web and worker need no Alembic to know it."""
     return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
+
+
+def _instant(row: tuple[datetime] | None) -> datetime:
+    assert row
+    return row[0]
 
 
 def _configure(conn: psycopg.Connection) -> None:

@@ -21,6 +21,7 @@ BATCH = 1000
 class Timing(Value):
     """All that decides whether a delivery may go now."""
 
+    now: datetime  # by the database's clock: a worker's own may be minutes off
     delivery_id: int
     status: DeliveryStatus
     post_date: datetime
@@ -78,8 +79,9 @@ async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
     async with conn.cursor(row_factory=class_row(Timing)) as cursor:
         await cursor.execute(
             """
-            SELECT d.id AS delivery_id, d.status, p.post_date, d.asked_at, p.grace_s AS post_grace_s, d.not_before,
-                   d.staged_at, a.platform, a.state AS account_state, a.throttled_until,
+            SELECT clock_timestamp() AS now, d.id AS delivery_id, d.status, p.post_date, d.asked_at,
+                   p.grace_s AS post_grace_s, d.not_before, d.staged_at, a.platform, a.state AS account_state,
+                   a.throttled_until,
                    (SELECT max(sent_at) FROM deliveries o WHERE o.account_id = d.account_id AND o.sent_at IS NOT NULL)
                        AS last_sent_at
               FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id

@@ -398,6 +398,7 @@ class Attempt(Value):
     absent_looks: int  # how often, in a row, it said "not there"
     first_absent_at: datetime | None
     taken_remote_ids: frozenset[str]  # already adopted by other deliveries of this account
+    now: datetime = Field(default_factory=utc_now)  # by the clock that wrote the instants above: the database's
 
 
 class Receipt(Value):

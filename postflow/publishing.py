@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import httpx
+import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
@@ -39,6 +40,7 @@ from postflow.errors import (
     Unauthorized,
 )
 from postflow.models import (
+    AccountState,
     Attempt,
     Delivery,
     DeliveryStatus,
@@ -48,7 +50,6 @@ from postflow.models import (
     Receipt,
     SafeToResend,
     Verdict,
-    utc_now,
 )
 from postflow.platforms.base import Platform
 
@@ -61,6 +62,8 @@ SEND_MARGIN_S = 15.0
 #: A post later than this counts as late: late posts on one account keep `pace_s` apart.
 LATE_S = 60.0
 LONGEST_BACKOFF_S = 3600.0
+#: Out of reach, full, or read-only.
+DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
 
 
 class Wake(Protocol):
@@ -106,6 +109,8 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
         return None
     except PublishError as error:
         await _could_not(engine, delivery, claim, error, story="prepare")
+    except DATABASE_GONE:
+        raise  # no fault of the network's: the lease runs out, and the sweep hands it to whoever can write again
     except Exception as error:
         log.exception("preparing ended unexpectedly", delivery=delivery.id)
         await _could_not(engine, delivery, claim, _unmapped(error), story="prepare")
@@ -128,7 +133,7 @@ async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseMod
     async with db.async_transaction(engine.pool) as conn:
         ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
         # The job at post_date may have come and gone while we were preparing.
-        if ready and ready.wake_at and ready.wake_at <= utc_now():
+        if ready and ready.wake_at and ready.wake_at <= await db.async_now(conn):
             await engine.wake(conn, "publish", ready.id, ready.wake_at)
     engine.reached("ready")
     return ready
@@ -162,7 +167,7 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
         timing = await due.timing(conn, delivery_id)
     if timing is None or not await _may_go(engine, timing):
         return None
-    if timing.status is DeliveryStatus.ready and timing.is_stale(utc_now()):
+    if timing.status is DeliveryStatus.ready and timing.is_stale(timing.now):
         async with engine.pool.connection() as conn:
             await arrows.restage(conn, delivery_id, "What was prepared is too old by now; preparing it anew.")
             timing = timing.restaged()
@@ -173,8 +178,11 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
 
 async def _may_go(engine: Engine, timing: due.Timing) -> bool:
     """Due, not too late, not held. What must wait gets its next wake-up; what came too late is told so."""
-    now = utc_now()
+    now = timing.now
     if timing.status not in (DeliveryStatus.scheduled, DeliveryStatus.ready):
+        return False
+    if timing.account_state is AccountState.disconnected:
+        await _cut_off(engine, timing)
         return False
     if timing.lateness_s(now) > timing.grace_s(engine.settings):
         await _missed(engine, timing)
@@ -188,15 +196,28 @@ async def _may_go(engine: Engine, timing: due.Timing) -> bool:
     return timing.account_is_active
 
 
-async def _missed(engine: Engine, timing: due.Timing) -> None:
-    late = timedelta(seconds=round(timing.lateness_s(utc_now())))
+async def _cut_off(engine: Engine, timing: due.Timing) -> None:
+    """Scheduled at the very moment its account was disconnected, or asked for again afterwards."""
     async with engine.pool.connection() as conn:
-        await arrows.mark_missed(
-            conn,
-            timing.delivery_id,
-            f"It could not be published in time and is {late} late, longer than you allow. Nothing was sent.",
-            "Publish it now, or move it to another time.",
+        delivery = await arrows.get(conn, timing.delivery_id)
+    if delivery:
+        error = Refused(
+            "Its account is disconnected, so nothing was sent.",
+            code="account_gone",
+            next_step="Connect the account again, then try again.",
         )
+        await _give_up(engine, delivery, None, error)
+
+
+async def _missed(engine: Engine, timing: due.Timing) -> None:
+    late = timedelta(seconds=round(timing.lateness_s(timing.now)))
+    sentence = f"It could not be published in time and is {late} late, longer than you allow. Nothing was sent."
+    next_step = "Publish it now, or move it to another time."
+    if not timing.account_is_active:
+        sentence = f"Its account had to be connected again first. {sentence}"
+        next_step = "Connect the account again; then publish it now, or move it to another time."
+    async with engine.pool.connection() as conn:
+        await arrows.mark_missed(conn, timing.delivery_id, sentence, next_step)
     log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
 
 
@@ -292,8 +313,8 @@ async def _not_confirmed(engine: Engine, delivery: Delivery, claim: str, error: 
 
 
 async def _unknown(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
-    look_at = utc_now() + timedelta(seconds=engine.settings.settle_s)
     async with db.async_transaction(engine.pool) as conn:
+        look_at = await db.async_now(conn) + timedelta(seconds=engine.settings.settle_s)
         moved = await arrows.mark_unknown(
             conn, delivery.id, claim, look_at, code=error.code, sentence=error.sentence, detail=_detail(error)
         )
@@ -317,8 +338,8 @@ async def _could_not(engine: Engine, delivery: Delivery, claim: str, error: Publ
 
 
 async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError, story: str) -> None:
-    at = _again_at(engine, delivery, error)
     async with db.async_transaction(engine.pool) as conn:
+        at = _again_at(engine, delivery, error, await db.async_now(conn))
         if isinstance(error, Throttled) and at is not None:
             await due.throttle(conn, delivery.account_id, at)
         moved = await arrows.give_back(
@@ -335,7 +356,10 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
         if moved and not isinstance(error, Unauthorized):
             early = story == "prepare" and moved.wake_at and at and at < moved.wake_at
             await engine.wake(
-                conn, "prepare" if early else "publish", delivery.id, at if early and at else moved.wake_at or utc_now()
+                conn,
+                "prepare" if early else "publish",
+                delivery.id,
+                at if early and at else moved.wake_at or moved.status_at,
             )
         await _wake_what_waited(engine, conn, delivery)
     log.info("later", delivery=delivery.id, code=error.code, why=error.sentence, at=str(at))
@@ -374,7 +398,7 @@ def _spent(error: PublishError, delivery: Delivery) -> Refused:
     )
 
 
-def _again_at(engine: Engine, delivery: Delivery, error: PublishError) -> datetime | None:
+def _again_at(engine: Engine, delivery: Delivery, error: PublishError, now: datetime) -> datetime | None:
     """The server's own wish where it has one; else a doubling pause with jitter. None: when the account is back."""
     if isinstance(error, Unauthorized):
         return None
@@ -382,7 +406,7 @@ def _again_at(engine: Engine, delivery: Delivery, error: PublishError) -> dateti
     if wish is None:
         pause = min(LONGEST_BACKOFF_S, engine.settings.backoff_s * 2**delivery.faults)
         wish = pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
-    return utc_now() + timedelta(seconds=wish)
+    return now + timedelta(seconds=wish)
 
 
 def _unmapped(error: BaseException) -> PublishError:
@@ -398,7 +422,7 @@ def _detail(error: PublishError) -> dict[str, Any]:
 async def _wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> None:
     """The next due post of this account, and the next part of this thread, were told to wait for us."""
     for waiting in await due.next_waiting(conn, delivery):
-        await engine.wake(conn, "publish", waiting, utc_now())
+        await engine.wake(conn, "publish", waiting, await db.async_now(conn))
 
 
 # -- after a lost answer ------------------------------------------------------------------------------------------
@@ -412,14 +436,14 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
         if delivery is None:
             return None
-        taken = await due.taken_remote_ids(conn, delivery)
+        taken, now = await due.taken_remote_ids(conn, delivery), await db.async_now(conn)
     engine.reached("looking")
     try:
         platform, parcel = await _gathered(engine, delivery, with_data=False)
         staged = _staged(platform, delivery)
         if staged is None:
             raise Refused("What was prepared for it is gone.", code="stage_lost")
-        verdict = await _looked(engine, delivery, platform, parcel, staged, taken)
+        verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
     except PublishError as error:
         return await _cannot_look(engine, delivery, claim, error)
     engine.reached("looked")
@@ -429,7 +453,13 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
 
 
 async def _looked(
-    engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, staged: BaseModel, taken: frozenset[str]
+    engine: Engine,
+    delivery: Delivery,
+    platform: Platform,
+    parcel: Outgoing,
+    staged: BaseModel,
+    taken: frozenset[str],
+    now: datetime,
 ) -> Verdict:
     sent_at = delivery.sent_at or delivery.status_at
     attempt = Attempt(
@@ -440,6 +470,7 @@ async def _looked(
         absent_looks=delivery.absent_looks,
         first_absent_at=delivery.first_absent_at,
         taken_remote_ids=taken,
+        now=now,
     )
     try:
         return await platform.reconcile(engine.http, parcel, staged, attempt)
@@ -450,7 +481,7 @@ async def _looked(
 async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:
     async with db.async_transaction(engine.pool) as conn:
         if isinstance(verdict, LookAgain):
-            at = utc_now() + timedelta(seconds=verdict.in_s)
+            at = await db.async_now(conn) + timedelta(seconds=verdict.in_s)
             if await arrows.look_again(conn, delivery.id, claim, at, absent=verdict.absent, sentence=verdict.why):
                 await engine.wake(conn, "reconcile", delivery.id, at)
             return None
@@ -464,7 +495,7 @@ async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verd
                 sentence=f"{verdict.why} Sending it again.",
             )
             if moved:
-                await engine.wake(conn, "publish", delivery.id, utc_now())
+                await engine.wake(conn, "publish", delivery.id, moved.wake_at or moved.status_at)
             return moved
         why = verdict.why if not isinstance(verdict, Found) else ""
         return await _attention(conn, delivery, claim, "undecidable", why)
@@ -475,11 +506,12 @@ async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: Pu
     if isinstance(error, Unauthorized):
         async with engine.pool.connection() as conn:
             await accounts.mark_needs_reconnect(conn, delivery.account_id, error.sentence)
-    waited = utc_now() - (delivery.first_sent_at or delivery.status_at)
     async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        waited = now - (delivery.first_sent_at or delivery.status_at)
         if isinstance(error, Refused) or waited > timedelta(days=1):
             return await _attention(conn, delivery, claim, error.code, error.sentence)
-        at = utc_now() + timedelta(minutes=10)
+        at = now + timedelta(minutes=10)
         if await arrows.look_again(conn, delivery.id, claim, at, absent=False, sentence=error.sentence):
             await engine.wake(conn, "reconcile", delivery.id, at)
     return None
@@ -502,8 +534,8 @@ async def _attention(conn: AsyncConnection, delivery: Delivery, claim: str, code
 
 async def sweep(engine: Engine) -> dict[str, int]:
     """Takes up what dead workers left and what lost its wake-up. Safe to run anywhere, any time, side by side."""
-    now = utc_now()
     async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
         dropped = await due.drop_preparing(conn)
         lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s))
         asleep = await due.overslept(conn)
@@ -524,9 +556,9 @@ async def sweep(engine: Engine) -> dict[str, int]:
 
 async def _gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
     """Raises Refused when the account or the network is gone."""
-    async with engine.pool.connection() as conn:
-        parcel = await outgoing.gather(conn, delivery, engine.settings, with_data=with_data)
     try:
+        async with engine.pool.connection() as conn:
+            parcel = await outgoing.gather(conn, delivery, engine.settings, with_data=with_data)
         return platforms.get(parcel.login.account.platform), parcel
     except NotFound as gone:
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None

@@ -7,6 +7,7 @@ with database.transaction() as conn: …    together or not at all
 import contextlib
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 
 import psycopg
 from flask import Flask, current_app
@@ -37,6 +38,12 @@ def pool() -> ConnectionPool:
             opened.open()
             app.extensions["pool"] = opened
         return app.extensions["pool"]
+
+
+def now() -> datetime:
+    """By the database's clock, which is the one that publishes: this machine's may be minutes off."""
+    with connection() as conn:
+        return db.now(conn)
 
 
 def close(app: Flask) -> None:

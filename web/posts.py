@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -264,4 +264,4 @@ def _post_of(delivery_id: int) -> int:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return database.now()

@@ -420,7 +420,7 @@ class Instagram:
         assert isinstance(staged, Staged)
         if staged.parent is None:
             return Undecidable(why="What was handed to Instagram is no longer known here.")
-        age = utc_now() - attempt.sent_at
+        age = attempt.now - attempt.sent_at
         try:
             status, _ = await self._state(http, outgoing.login, staged.parent)
             found = await self._published(http, outgoing, attempt)

@@ -415,7 +415,7 @@ class Mastodon:
         return await self.absent(http, outgoing, staged, attempt)
 
     def _cannot_ask(self, attempt: Attempt, error: PublishError) -> Verdict:
-        if utc_now() - attempt.first_sent_at > LONGEST_LOOKING:
+        if attempt.now - attempt.first_sent_at > LONGEST_LOOKING:
             return Undecidable(why="The server could not be asked for a day whether the post is out.")
         pause = getattr(error, "retry_in_s", None) or min(1800.0, 30.0 * 2 ** min(attempt.looks, 10))
         return LookAgain(in_s=pause, why=f"The server cannot be asked right now: {error.sentence}")
@@ -423,7 +423,7 @@ class Mastodon:
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
         """Seen absent twice, `SETTLE_S` apart: a slow server has had its time."""
         first = attempt.first_absent_at
-        if first is None or utc_now() - first < timedelta(seconds=SETTLE_S - 1):
+        if first is None or attempt.now - first < timedelta(seconds=SETTLE_S - 1):
             return LookAgain(in_s=SETTLE_S, why="It is not on the account so far. Looking once more.", absent=True)
         if outgoing.server.software not in LISTS_ALL:
             return Undecidable(why="It does not show up on the account, but this server's lists may be incomplete.")

@@ -20,7 +20,6 @@ from postflow.models import (
     Server,
     Undecidable,
     Verdict,
-    utc_now,
 )
 from postflow.platforms import answers
 from postflow.platforms.base import ConnectOption
@@ -81,7 +80,7 @@ class Pixelfed(Mastodon):
             raise
         except PublishError as error:
             return self._cannot_ask(attempt, error)
-        since_sent = utc_now() - attempt.sent_at
+        since_sent = attempt.now - attempt.sent_at
         if all(unused):
             if since_sent < SETTLED:
                 return LookAgain(in_s=30, why="Its pictures are still unused. Looking once more.", absent=True)

@@ -1,0 +1,350 @@
+"""What goes wrong around a delivery: wrong clocks, lost jobs, vanished accounts and networks, a database that cannot write."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+import time_machine
+from psycopg import sql
+
+from postflow import config, errors, platforms, publishing, scheduling
+from postflow.models import Content, Delivery, NewPost
+from sandbox import Sandbox
+from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+
+POSTS = {"instance": "mastodon", "method": "POST", "path": "/api/v1/statuses$"}
+
+
+def told(conn: psycopg.Connection, delivery: Delivery) -> tuple[str, str, str]:
+    """State, what went wrong, what to do."""
+    row = conn.execute("SELECT status, error, next_step FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
+    assert row
+    return row[0], row[1] or "", row[2] or ""
+
+
+def jobs_of(conn: psycopg.Connection, delivery: Delivery) -> list[str]:
+    found = conn.execute(
+        "SELECT task_name FROM procrastinate_jobs WHERE (args->>'delivery_id')::bigint = %s AND status = 'todo'"
+        " ORDER BY id",
+        [delivery.id],
+    )
+    return [row[0] for row in found.fetchall()]
+
+
+# -- dates and clocks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("away", "sentence"),
+    [
+        (timedelta(days=-1), "has passed"),
+        (timedelta(minutes=-3), "has passed"),
+        (timedelta(seconds=-90), None),
+        (timedelta(days=365 * 5), None),
+        (timedelta(days=366 * 5 + 1), "more than five years away"),
+        (timedelta(days=365 * 5000), "more than five years away"),
+    ],
+    ids=str,
+)
+async def test_a_date_just_past_means_now_and_nonsense_is_said(
+    away: timedelta,
+    sentence: str | None,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "dated")
+    now = datetime.now(UTC)
+    new = NewPost(content=Content(text="when?"), account_ids=(account,), post_date=now + away, time_zone="UTC")
+    if sentence is None:
+        assert len(scheduling.schedule(db, ada, new, now=now, settings=settings).deliveries) == 1
+    else:
+        with pytest.raises(errors.Invalid, match=sentence):
+            scheduling.schedule(db, ada, new, now=now, settings=settings)
+
+
+@pytest.mark.parametrize("minutes_off", [-10, 10])
+async def test_a_worker_with_a_wrong_clock_neither_publishes_early_nor_calls_a_post_missed(
+    minutes_off: int,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", f"clock{minutes_off}")
+    text = f"by a clock {minutes_off} minutes off"
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    [early] = scheduled(db, settings, ada, (account,), f"{text}, not yet", at=soon)
+    [due] = scheduled(db, settings, ada, (account,), text)
+    db.execute("UPDATE posts SET grace_s = 60")
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes_off), tick=True):
+        assert await publishing.publish(engine, early.id) is None
+        assert await publishing.publish(engine, due.id)
+    assert status_of(db, early) == "scheduled"
+    assert db.execute("SELECT wake_at FROM deliveries WHERE id = %s", [early.id]).fetchone() == (soon,)
+    assert sandbox.ledger.times_published(f"{text}, not yet") == 0
+    assert sandbox.ledger.times_published(text) == 1
+
+
+async def test_a_worker_with_a_wrong_clock_waits_as_long_before_it_calls_a_lost_post_absent(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon-4.1", "hasty")
+    [delivery] = scheduled(db, settings, ada, (account,), "looked for too soon")
+    sandbox.faults.add("drop_before", **{**POSTS, "instance": "mastodon-4.1"}, times=1)
+    await publishing.publish(engine, delivery.id)
+    assert status_of(db, delivery) == "unknown"
+    await publishing.reconcile(engine, delivery.id)
+    db.execute("UPDATE deliveries SET wake_at = now() WHERE id = %s", [delivery.id])
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):
+        await publishing.reconcile(engine, delivery.id)
+    assert status_of(db, delivery) == "unknown", "the two looks were no half minute apart"
+
+
+async def test_what_a_wrong_clock_puts_off_is_put_off_by_the_databases(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "limited")
+    [delivery] = scheduled(db, settings, ada, (account,), "later, please")
+    sandbox.faults.add("status", **POSTS, times=1, status=429, headers={"Retry-After": "30"})
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):
+        await publishing.publish(engine, delivery.id)
+    row = db.execute(
+        "SELECT extract(epoch FROM wake_at - now()) BETWEEN 1 AND 60 FROM deliveries WHERE id = %s", [delivery.id]
+    ).fetchone()
+    assert row == (True,)
+
+
+# -- the queue ---------------------------------------------------------------------------------------------
+
+
+async def test_a_job_deleted_by_hand_is_replaced_by_the_sweep_and_the_post_goes_out(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "jobless")
+    [delivery] = scheduled(db, settings, ada, (account,), "its job was deleted")
+    db.execute("DELETE FROM procrastinate_jobs")
+    db.execute("UPDATE deliveries SET wake_at = now() - interval '21 seconds'")
+    assert (await publishing.sweep(engine))["asleep"] == 1
+    assert jobs_of(db, delivery) == ["publish"]
+    assert (await publishing.sweep(engine))["asleep"] == 0, "one wake-up is enough"
+    assert await publishing.publish(engine, delivery.id)
+
+
+SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"
+PASSING = {
+    "scheduled": ("claim = NULL", "scheduled", "publish"),
+    "preparing": ("claim = 'gone'", "scheduled", "publish"),
+    "ready": ("staged = '{}'", "ready", "publish"),
+    "sending": (f"claim = 'gone', {SENT}", "unknown", "reconcile"),
+    "unknown": (SENT, "unknown", "reconcile"),
+}
+
+
+def test_every_state_that_passes_is_among_those_the_sweep_is_tried_with() -> None:
+    from postflow.models import RESTING, DeliveryStatus
+
+    assert set(PASSING) == set(DeliveryStatus) - RESTING
+
+
+@pytest.mark.parametrize("state", PASSING)
+async def test_no_passing_state_lasts_for_ever(
+    state: str,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    """Nobody works on it, no job knows of it: only the row tells."""
+    also, becomes, story = PASSING[state]
+    account = await an_account(db, engine, sandbox, ada, "mastodon", f"stuck-{state}")
+    [delivery] = scheduled(db, settings, ada, (account,), f"stuck while {state}")
+    db.execute("DELETE FROM procrastinate_jobs")
+    overslept = f"UPDATE deliveries SET status = '{state}', wake_at = now() - interval '1 minute', {also}"
+    db.execute(overslept.encode())
+    await publishing.sweep(engine)
+    assert status_of(db, delivery) == becomes
+    assert jobs_of(db, delivery) == [story]
+
+
+# -- who and what is gone ----------------------------------------------------------------------------------
+
+
+async def test_a_delivery_whose_account_was_disconnected_fails_with_the_reason(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "leaver")
+    [delivery] = scheduled(db, settings, ada, (account,), "nobody to send it")
+    db.execute("UPDATE accounts SET state = 'disconnected', sealed = NULL")
+    await publishing.publish(engine, delivery.id)
+    state, error, next_step = told(db, delivery)
+    assert state == "failed"
+    assert "disconnected" in error
+    assert "Connect the account again" in next_step
+    assert sandbox.ledger.times_published("nobody to send it") == 0
+
+
+async def test_a_post_that_missed_its_time_because_of_its_account_says_so(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "held")
+    [delivery] = scheduled(db, settings, ada, (account,), "held too long")
+    db.execute("UPDATE accounts SET state = 'needs_reconnect'")
+    await publishing.publish(engine, delivery.id)
+    assert status_of(db, delivery) == "scheduled", "within the grace it waits for the account"
+    db.execute("UPDATE posts SET post_date = now() - interval '1 hour', grace_s = 60")
+    await publishing.publish(engine, delivery.id)
+    state, error, next_step = told(db, delivery)
+    assert (state, "connected again" in error, "Connect the account" in next_step) == ("missed", True, True)
+
+
+async def test_the_jobs_of_a_person_who_was_removed_do_nothing(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "removed")
+    [delivery] = scheduled(db, settings, ada, (account,), "its author is gone")
+    db.execute("DELETE FROM posts WHERE user_id = %s", [ada])
+    db.execute("DELETE FROM users WHERE id = %s", [ada])
+    assert await publishing.prepare(engine, delivery.id) is None
+    assert await publishing.publish(engine, delivery.id) is None
+    assert await publishing.reconcile(engine, delivery.id) is None
+    assert sandbox.ledger.times_published("its author is gone") == 0
+
+
+async def test_a_network_no_longer_registered_ends_with_a_sentence_before_anything_is_sent(
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "pixelfed", "unregistered")
+    [waiting] = scheduled(db, settings, ada, (account,), "its network is gone", media=(a_picture(db, ada),))
+    monkeypatch.delitem(platforms.REGISTRY, "pixelfed")
+    await publishing.publish(engine, waiting.id)
+    state, error, next_step = told(db, waiting)
+    assert state == "failed"
+    assert error == "PostFlow no longer speaks to “pixelfed”."
+    assert next_step == "Publish it by hand."
+
+
+async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_the_person(
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "unlooked")
+    [delivery] = scheduled(db, settings, ada, (account,), "out, perhaps")
+    sandbox.faults.add("drop_after_commit", **POSTS, times=1)
+    await publishing.publish(engine, delivery.id)
+    monkeypatch.delitem(platforms.REGISTRY, "mastodon")
+    await publishing.reconcile(engine, delivery.id)
+    state, error, _ = told(db, delivery)
+    assert (state, "no longer speaks" in error) == ("attention", True)
+
+
+# -- a database that cannot write --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(admin: psycopg.Connection, database_url: str) -> Iterator[None]:
+    """As a failover to a standby leaves it: every session begins read-only."""
+    name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]))
+    yield
+    admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+
+
+def make_read_only(admin: psycopg.Connection, database_url: str, wanted: bool) -> None:
+    """For new sessions; the present ones are ended, so that everybody has to come anew."""
+    name = str(psycopg.conninfo.conninfo_to_dict(database_url)["dbname"])
+    admin.execute(
+        sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(
+            sql.Identifier(name), sql.Literal("on" if wanted else "off")
+        )
+    )
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+
+async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
+    db: psycopg.Connection,
+    admin: psycopg.Connection,
+    database_url: str,
+    read_only: None,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "reader")
+    [delivery] = scheduled(db, settings, ada, (account,), "no intent, no request")
+    assert await publishing.prepare(engine, delivery.id)
+    make_read_only(admin, database_url, True)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("no intent, no request") == 0
+    make_read_only(admin, database_url, False)
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("no intent, no request") == 1
+
+
+FULL = """
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON deliveries EXECUTE FUNCTION full_disk();
+"""
+
+
+async def test_a_full_disk_sends_nothing_and_spends_no_attempt(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "full")
+    [delivery] = scheduled(db, settings, ada, (account,), "no room for the intent")
+    assert await publishing.prepare(engine, delivery.id)
+    db.execute(FULL)
+    with pytest.raises(psycopg.errors.DiskFull):
+        await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("no room for the intent") == 0
+    db.execute("DROP TRIGGER full_disk ON deliveries")
+    done = await publishing.publish(engine, delivery.id)
+    assert done and (done.attempt_no, done.faults) == (1, 0)
+
+
+async def test_a_disk_that_fills_up_while_preparing_is_no_fault_of_the_networks(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "filling")
+    [delivery] = scheduled(db, settings, ada, (account,), "full half-way")
+    db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF staged"))
+    with pytest.raises(psycopg.errors.DiskFull):
+        await publishing.prepare(engine, delivery.id)
+    db.execute("DROP TRIGGER full_disk ON deliveries")
+    db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
+    assert (await publishing.sweep(engine))["preparing"] == 1
+    done = await publishing.publish(engine, delivery.id)
+    assert done and done.faults == 0
+
+
+async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_again(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "unwritten")
+    [delivery] = scheduled(db, settings, ada, (account,), "out, but nowhere written")
+    db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF remote_id"))
+    with pytest.raises(psycopg.errors.DiskFull):
+        await publishing.publish(engine, delivery.id)
+    db.execute("DROP TRIGGER full_disk ON deliveries")
+    assert status_of(db, delivery) == "sending"
+    db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
+    assert (await publishing.sweep(engine))["sending"] == 1
+    found = await publishing.reconcile(engine, delivery.id)
+    assert found and found.status == "published"
+    assert sandbox.ledger.times_published("out, but nowhere written") == 1
