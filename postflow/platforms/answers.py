@@ -116,7 +116,7 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
         return Retry("The server has a fault.", code="server_fault", detail=detail)
     if status == 413:
         return Refused("The file is too large for this server.", code="too_large", detail=detail)
-    sentence = f"The server refused it: {words}" if words else f"The server refused it (HTTP {status})."
+    sentence = f"The server refused it: {words.rstrip('.')}." if words else f"The server refused it (HTTP {status})."
     return Refused(sentence, code=f"http_{status}", next_step="Change the post and try again.", detail=detail)
 
 

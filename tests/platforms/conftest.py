@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from PIL import Image
 from pydantic import SecretStr
 
-from postflow import platforms
+from postflow import config, platforms
 from postflow.models import (
     Account,
     AccountState,
@@ -29,13 +30,15 @@ from postflow.models import (
 )
 from postflow.platforms.base import Platform
 from sandbox import Sandbox
-
-FAMILY = ("mastodon", "mastodon-4.1", "gotosocial", "pixelfed")
+from tests.platforms.networks import BY_NAME, NETWORKS, Network
 
 
 @pytest.fixture(scope="session")
 def shared_sandbox() -> Iterator[Sandbox]:
     with Sandbox.start() as running:
+        for network in NETWORKS:
+            if network.software:
+                running.add_instance(network.software, network.version, name=network.name, **network.options)
         yield running
 
 
@@ -48,18 +51,31 @@ def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Accept": "application/json", "User-Agent": "PostFlow-tests/1"}
-    async with httpx.AsyncClient(headers=headers, timeout=2, trust_env=False) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=5, trust_env=False) as client:
         yield client
 
 
 class Case:
     """One post on its way to one account."""
 
-    def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, platform: Platform, outgoing: Outgoing) -> None:
-        self.sandbox, self.http, self.platform, self.outgoing = sandbox, http, platform, outgoing
+    def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, network: Network, outgoing: Outgoing) -> None:
+        self.sandbox, self.http, self.network, self.outgoing = sandbox, http, network, outgoing
+        self.platform: Platform = platforms.get(network.platform)
         self.checkpoints: list[Any] = []
         self.staged: Any = None
         self.first_sent_at = self.sent_at = utc_now()
+
+    @property
+    def settings(self) -> config.Settings:
+        return config.Settings.model_validate(
+            {
+                "database_url": "postgresql://nobody@localhost/nothing",
+                "secret_key": "s" * 32,
+                "encryption_keys": Fernet.generate_key().decode(),
+                "public_url": "https://postflow.example",
+                "allowed_private": "127.0.0.0/8",
+            }
+        )
 
     @property
     def account(self) -> str:
@@ -67,6 +83,9 @@ class Case:
 
     def fault(self, kind: str, **options: Any) -> None:
         self.sandbox.faults.add(kind, account=self.account, **options)
+
+    def fault_at_commit(self, kind: str, **options: Any) -> None:
+        self.fault(kind, method="POST", path=self.network.commit, **options)
 
     def changed(self, **changes: Any) -> None:
         self.outgoing = self.outgoing.model_copy(update=changes)
@@ -112,8 +131,9 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
     """await start("mastodon", pictures=1, text=…, scopes=…, **traits) -> Case"""
 
     async def started(instance: str, *, pictures: int = 1, scopes: Any = None, **content: Any) -> Case:
+        network = BY_NAME[instance]
         known = sandbox.add_account(instance, f"p{uuid.uuid4().hex[:10]}", scopes=scopes)
-        platform = platforms.get("pixelfed" if instance == "pixelfed" else "mastodon")
+        platform = platforms.get(network.platform)
         media = tuple(picture(number) for number in range(pictures))
         content = {"text": f"Good morning {uuid.uuid4().hex}", **content}
         outgoing = Outgoing(
@@ -126,7 +146,7 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
             idempotency_key=str(uuid.uuid4()),
             payload_hash="0",
         )
-        return Case(sandbox, http, platform, outgoing)
+        return Case(sandbox, http, network, outgoing)
 
     return started
 

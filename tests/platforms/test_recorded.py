@@ -113,6 +113,15 @@ def test_each_software_is_trusted_as_far_as_it_goes(kind: str, version: str, ide
     assert (known.idempotency, known.media_guard) == (idempotency, guard)
 
 
+def test_every_way_a_connection_can_break_is_either_surely_not_sent_or_maybe_sent() -> None:
+    def leaves(kind: type[Exception]) -> set[type[Exception]]:
+        return set().union(*(leaves(one) for one in kind.__subclasses__())) or {kind}
+
+    shipped = {one for one in leaves(httpx.RequestError) if one.__module__.startswith("httpx")}
+    assert shipped == {*answers.NOT_SENT, *answers.MAYBE_SENT}
+    assert not {*answers.NOT_SENT} & {*answers.MAYBE_SENT}
+
+
 def test_a_read_that_fails_is_tried_again_and_a_dead_token_in_plain_text_is_seen() -> None:
     request = httpx.Request("GET", "https://birds.example/", headers={"Authorization": "Bearer sesame"})
     assert isinstance(answers.refusal(httpx.Response(502, text="<html>", request=request), commit=False), Retry)

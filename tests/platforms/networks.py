@@ -1,0 +1,44 @@
+"""Every network the contract suite runs against: one entry each. A new network joins with one more line here.
+
+What differs between them is told by data, not by tests of their own: which paths the suite has to disturb, and how much
+the server's software lets PostFlow find out.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Network(NamedTuple):
+    """`name` is the sandbox's instance; with `software` it is opened when it is not there yet."""
+
+    name: str
+    platform: str = "mastodon"
+    software: str | None = None
+    version: str | None = None
+    #: paths: the one visible call, and an upload
+    commit: str = r"/statuses$"
+    upload: str = r"/media$"
+    #: two looks that see nothing prove that nothing was published
+    proves_absence: bool = True
+    #: refuses a text that is longer than it says
+    counts: bool = True
+    #: refuses a file that is neither picture nor video
+    looks_into_media: bool = True
+    options: dict[str, Any] = {}  # noqa: RUF012  a tuple's default, never changed
+
+
+NETWORKS = (
+    Network("mastodon"),
+    Network("mastodon-4.1"),
+    Network("mastodon-4.6", software="mastodon", version="4.6.4"),
+    Network("glitch", software="glitch", version="4.5.2"),
+    Network("hometown", software="hometown", version="4.2.10"),
+    Network("gotosocial"),
+    Network("akkoma", software="akkoma"),
+    Network("pleroma", software="pleroma"),
+    Network("takahe", software="takahe", proves_absence=False),
+    Network("hollo", software="hollo", proves_absence=False, counts=False),
+    Network("snac", software="snac", proves_absence=False, counts=False, looks_into_media=False),
+    Network("unknown", software="sharkey", proves_absence=False),
+    Network("pixelfed", platform="pixelfed"),
+)
+BY_NAME = {network.name: network for network in NETWORKS}
