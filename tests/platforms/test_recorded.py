@@ -115,10 +115,10 @@ def test_each_software_is_trusted_as_far_as_it_goes(kind: str, version: str, ide
 
 def test_every_way_a_connection_can_break_is_either_surely_not_sent_or_maybe_sent() -> None:
     def leaves(kind: type[Exception]) -> set[type[Exception]]:
-        return set().union(*(leaves(one) for one in kind.__subclasses__())) or {kind}
+        below = [one for one in kind.__subclasses__() if one.__module__.startswith("httpx")]
+        return set().union(*map(leaves, below)) or {kind}
 
-    shipped = {one for one in leaves(httpx.RequestError) if one.__module__.startswith("httpx")}
-    assert shipped == {*answers.NOT_SENT, *answers.MAYBE_SENT}
+    assert leaves(httpx.RequestError) == {*answers.NOT_SENT, *answers.MAYBE_SENT}
     assert not {*answers.NOT_SENT} & {*answers.MAYBE_SENT}
 
 
