@@ -4,7 +4,6 @@ What the web reads takes `user_id`: somebody else's account is not found. The as
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -27,7 +26,7 @@ _COLUMNS: LiteralString = """
 _LOGIN: LiteralString = (
     "SELECT "
     + _COLUMNS
-    + """, accounts.sealed, newest.sealed AS app_sealed
+    + """, accounts.sealed, encode(sha256(accounts.sealed), 'hex') AS version, newest.sealed AS app_sealed
       FROM accounts
       LEFT JOIN LATERAL (
            SELECT apps.sealed FROM apps
@@ -37,14 +36,8 @@ _LOGIN: LiteralString = (
      WHERE accounts.id = %(id)s
     """
 )
-_MARK_NEEDS_RECONNECT: LiteralString = """
-    UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s
-     WHERE id = %(id)s AND state = 'active'
-"""
-_SAVE_CREDENTIALS: LiteralString = """
-    UPDATE accounts SET sealed = %(sealed)s, token_expires_at = %(expires_at)s, verified_at = now()
-     WHERE id = %(id)s AND state <> 'disconnected'
-"""
+#: Only what was learned with the credentials that are still stored may change their account.
+_STILL_THE_SAME: LiteralString = " AND encode(sha256(sealed), 'hex') = %(version)s"
 
 
 class Waiting(NamedTuple):
@@ -187,22 +180,59 @@ async def login(conn: AsyncConnection, account_id: int, keys: Keys) -> Login:
         return _login(await cursor.fetchone(), keys)
 
 
-async def mark_needs_reconnect(conn: AsyncConnection, account_id: int, reason: str) -> None:
-    await conn.execute(_MARK_NEEDS_RECONNECT, {"id": account_id, "reason": reason})
+async def mark_needs_reconnect(conn: AsyncConnection, login: Login, reason: str) -> bool:
+    """active → needs_reconnect. False when it was so before, or when other credentials are stored by now."""
+    done = await conn.execute(
+        "UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s WHERE id = %(id)s AND state = 'active'"
+        + _STILL_THE_SAME,
+        {"id": login.account.id, "version": login.version, "reason": reason},
+    )
+    return done.rowcount == 1
 
 
-async def save_credentials(conn: AsyncConnection, account_id: int, credentials: Credentials, keys: Keys) -> None:
-    await conn.execute(_SAVE_CREDENTIALS, _sealed(account_id, credentials, keys))
+async def note_trouble(conn: AsyncConnection, login: Login, reason: str) -> None:
+    """It works, but will not for ever: the page says so, and a later refresh takes it back."""
+    await conn.execute(
+        "UPDATE accounts SET state_reason = %(reason)s WHERE id = %(id)s AND state = 'active'" + _STILL_THE_SAME,
+        {"id": login.account.id, "version": login.version, "reason": reason},
+    )
 
 
-def _sealed(account_id: int, credentials: Credentials, keys: Keys) -> dict[str, int | bytes | datetime | None]:
-    return {"id": account_id, "sealed": crypto.seal(keys, credentials), "expires_at": credentials.expires_at}
+async def note_verified(conn: AsyncConnection, login: Login) -> None:
+    await conn.execute("UPDATE accounts SET verified_at = now() WHERE id = %(id)s", {"id": login.account.id})
+
+
+async def has_newer_credentials(conn: AsyncConnection, login: Login) -> bool:
+    rows = await conn.execute(
+        "SELECT FROM accounts WHERE id = %(id)s AND state = 'active' AND encode(sha256(sealed), 'hex') <> %(version)s",
+        {"id": login.account.id, "version": login.version},
+    )
+    return await rows.fetchone() is not None
+
+
+async def save_credentials(conn: AsyncConnection, login: Login, renewed: Credentials, keys: Keys) -> bool:
+    """In the place of those that were renewed. False when the person connected anew meanwhile."""
+    done = await conn.execute(
+        """
+        UPDATE accounts SET sealed = %(sealed)s, token_expires_at = %(expires_at)s, verified_at = now(),
+               state_reason = CASE state WHEN 'active' THEN NULL ELSE state_reason END
+         WHERE id = %(id)s
+        """
+        + _STILL_THE_SAME,
+        {
+            "id": login.account.id,
+            "version": login.version,
+            "sealed": crypto.seal(keys, renewed),
+            "expires_at": renewed.expires_at,
+        },
+    )
+    return done.rowcount == 1
 
 
 def _login(row: dict[str, object] | None, keys: Keys) -> Login:
     if row is None:
         raise NotFound("There is no such account.")
-    sealed, app_sealed = row.pop("sealed"), row.pop("app_sealed")
+    sealed, version, app_sealed = row.pop("sealed"), row.pop("version"), row.pop("app_sealed")
     account = Account.model_validate(row)
     if not isinstance(sealed, bytes):
         raise Unauthorized(
@@ -212,4 +242,5 @@ def _login(row: dict[str, object] | None, keys: Keys) -> Login:
         account=account,
         credentials=crypto.unseal(keys, sealed, platforms.get(account.platform).credentials_model),
         app=crypto.unseal(keys, app_sealed, AppRegistration) if isinstance(app_sealed, bytes) else None,
+        version=str(version),
     )

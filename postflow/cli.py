@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from postflow import errors
+
+if TYPE_CHECKING:
+    from postflow.config import Settings
 
 
 class Sentences(click.Group):
@@ -81,6 +84,40 @@ def create_user(email: str, name: str, time_zone: str | None, password_stdin: bo
     click.echo(f"{user.email} may sign in{' and is the owner' if user.is_owner else ''}.")
 
 
+@main.command("refresh-tokens")
+def refresh_tokens() -> None:
+    """Refresh every access token that is due for it, now. Exit with 1 when any failed."""
+    import asyncio
+
+    from postflow import byhand
+
+    tally = asyncio.run(byhand.refresh_tokens(_ready()))
+    click.echo(str(tally))
+    for failure in tally.failures:
+        click.echo(f"{failure.handle}: {failure.sentence}")
+    sys.exit(bool(tally.failures))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only list what is due.")
+def due(dry_run: bool) -> None:
+    """Publish what is due or overdue, now. Safe beside running workers. Exit with 1 when any could not go out."""
+    import asyncio
+
+    from postflow import byhand
+
+    said = list[str]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        click.echo(line)
+
+    failed = asyncio.run(byhand.publish_due(_ready(), say, dry_run=dry_run))
+    if not said:
+        click.echo("Nothing is due.")
+    sys.exit(bool(failed))
+
+
 @main.command()
 def doctor() -> None:
     """Check the settings, the database and the workers, and say what to do about each fault."""
@@ -121,6 +158,17 @@ def version() -> None:
     from importlib import metadata
 
     click.echo(metadata.version("postflow"))
+
+
+def _ready() -> "Settings":
+    """The settings, once the database is known to be up to date. Log lines go to standard error."""
+    from postflow import config, db, logs
+
+    settings = config.load()
+    logs.configure(settings)
+    with db.connect(settings.database_url.get_secret_value()) as conn:
+        db.check_schema(conn)
+    return settings
 
 
 def _ask_for_a_password() -> str:

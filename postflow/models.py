@@ -160,6 +160,7 @@ class Login(Value):
     account: Account
     credentials: Credentials
     app: AppRegistration | None = None
+    version: str = ""  # which of the stored credentials these are; a renewed pair has another one
 
 
 # -- servers ---------------------------------------------------------------------------------------------

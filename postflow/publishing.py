@@ -27,7 +27,7 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ValidationError
 
-from postflow import accounts, arrows, db, due, outgoing, platforms
+from postflow import access, arrows, db, due, net, outgoing, platforms, waking
 from postflow.config import Settings
 from postflow.errors import (
     NotFound,
@@ -85,6 +85,17 @@ class Engine:
     reached: Any = field(default=lambda step: None)
 
 
+def engine_over(settings: Settings, pool: AsyncConnectionPool) -> Engine:
+    """The stories' engine over the queue's own table, in a worker and in a command alike."""
+    return Engine(
+        pool=pool,
+        settings=settings,
+        http=net.client(settings),
+        commit_http=net.commit_client(settings),
+        wake=waking.wake,
+    )
+
+
 class ClaimLost(Exception):
     """The row was edited, cancelled or taken over; whatever we were doing is no longer wanted."""
 
@@ -126,7 +137,8 @@ async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
                 raise ClaimLost
         engine.reached("checkpoint")
 
-    return await platform.prepare(engine.http, parcel, _staged(platform, delivery), checkpoint)
+    async with access.watched(engine.pool, engine.settings, parcel.login):
+        return await platform.prepare(engine.http, parcel, _staged(platform, delivery), checkpoint)
 
 
 async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:
@@ -256,8 +268,9 @@ async def _commit(
     engine: Engine, delivery: Delivery, claim: str, platform: Platform, parcel: Outgoing, staged: BaseModel
 ) -> Delivery | None:
     try:
-        async with asyncio.timeout(engine.settings.request_timeout_s):
-            receipt = await platform.commit(engine.commit_http, parcel, staged)
+        async with access.watched(engine.pool, engine.settings, parcel.login):
+            async with asyncio.timeout(engine.settings.request_timeout_s):
+                receipt = await platform.commit(engine.commit_http, parcel, staged)
     except PublishError as error:
         await _not_confirmed(engine, delivery, claim, error)
         return None
@@ -326,9 +339,6 @@ async def _unknown(engine: Engine, delivery: Delivery, claim: str, error: Publis
 
 async def _could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError, *, story: str) -> None:
     """Nothing was published: later, after a pause of the right length, or never."""
-    if isinstance(error, Unauthorized):
-        async with engine.pool.connection() as conn:
-            await accounts.mark_needs_reconnect(conn, delivery.account_id, error.sentence)
     if isinstance(error, Refused):
         await _give_up(engine, delivery, claim, error)
     elif _is_spent(engine, delivery, error):
@@ -473,7 +483,8 @@ async def _looked(
         now=now,
     )
     try:
-        return await platform.reconcile(engine.http, parcel, staged, attempt)
+        async with access.watched(engine.pool, engine.settings, parcel.login):
+            return await platform.reconcile(engine.http, parcel, staged, attempt)
     except httpx.HTTPError as error:
         return LookAgain(in_s=min(600, 30 * 2**delivery.looks), why=f"The network cannot be asked: {error!s:.80}")
 
@@ -503,9 +514,6 @@ async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verd
 
 async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> Delivery | None:
     """A dead token cannot read: look again once the account is back, and ask the person after a day."""
-    if isinstance(error, Unauthorized):
-        async with engine.pool.connection() as conn:
-            await accounts.mark_needs_reconnect(conn, delivery.account_id, error.sentence)
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
         waited = now - (delivery.first_sent_at or delivery.status_at)

@@ -1,26 +1,52 @@
-"""Tokens that do not die: refreshed well ahead, one account at a time; what cannot be refreshed is said plainly."""
+"""Tokens that do not die: refreshed well ahead, one account at a time; what cannot be refreshed is said plainly.
 
-from dataclasses import dataclass
+refreshed   the new pair is stored before anything uses it
+refused     does the old token still open the account? Then it is used up to its end, and the person is told in
+            time; if not, the account needs reconnecting
+lost        (no answer to the request) the same: the old token tells what happened
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import accounts, platforms
-from postflow.errors import NotFound, OutcomeUnknown, PublishError, Unauthorized
+from postflow import access, accounts, platforms
+from postflow.errors import ConnectError, NotFound, OutcomeUnknown, PublishError, Unauthorized
 from postflow.models import Login, utc_now
+from postflow.platforms.base import Platform
 from postflow.publishing import Engine
 
 log = structlog.stdlib.get_logger("postflow.tokens")
 
+#: Namespace of the advisory locks that keep one account from being refreshed twice at once.
+LOCKS = 7411
+
+
+class Outcome(NamedTuple):
+    """What came of one account. `sentence` says why, when it failed."""
+
+    state: Literal["refreshed", "fresh", "busy", "failed"]
+    handle: str = ""
+    sentence: str = ""
+
 
 @dataclass
 class Tally:
-    checked: int = 0
-    refreshed: int = 0
-    failed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.counts[outcome.state] += 1
+        if outcome.state == "failed":
+            self.failures.append(outcome)
 
     def __str__(self) -> str:
-        return f"checked {self.checked}, refreshed {self.refreshed}, failed {self.failed}"
+        checked, refreshed = self.counts.total(), self.counts["refreshed"]
+        return f"checked {checked}, refreshed {refreshed}, failed {len(self.failures)}"
 
 
 async def active_accounts(conn: AsyncConnection) -> list[int]:
@@ -34,69 +60,96 @@ async def refresh_all(engine: Engine) -> Tally:
     async with engine.pool.connection() as conn:
         ids = await active_accounts(conn)
     for account_id in ids:
-        tally.checked += 1
-        outcome = await refresh(engine, account_id)
-        tally.refreshed += outcome == "refreshed"
-        tally.failed += outcome == "failed"
-    log.info("token refresh complete", checked=tally.checked, refreshed=tally.refreshed, failed=tally.failed)
+        tally.add(await refresh(engine, account_id))
+    log.info("token refresh complete", **tally.counts)
     return tally
 
 
-async def refresh(engine: Engine, account_id: int) -> str:
-    """ "refreshed", "fresh", "busy" or "failed".
+async def refresh(engine: Engine, account_id: int) -> Outcome:
+    """Carried through even when the worker is told to stop: an answer thrown away may hold the only living token."""
+    refreshing = asyncio.create_task(_alone(engine, account_id))
+    try:
+        return await asyncio.shield(refreshing)
+    except asyncio.CancelledError:
+        await asyncio.wait([refreshing])  # the client's own time limits end it
+        raise
 
-    A lock of the session, not of a transaction, so that no transaction waits for a network: refreshing one account
+
+async def _alone(engine: Engine, account_id: int) -> Outcome:
+    """A lock of the session, not of a transaction, so that no transaction waits for a network: refreshing one account
     twice at once would burn a rotating refresh token.
     """
     async with engine.pool.connection() as conn:
-        key = {"key": account_id}
-        locked = await (await conn.execute("SELECT pg_try_advisory_lock(7411, %(key)s::int)", key)).fetchone()
+        key = {"space": LOCKS, "key": account_id}
+        locked = await (await conn.execute("SELECT pg_try_advisory_lock(%(space)s, %(key)s::int)", key)).fetchone()
         if not (locked and locked[0]):
-            return "busy"
+            return Outcome("busy")
         try:
             return await _refresh(engine, conn, account_id)
         finally:
-            await conn.execute("SELECT pg_advisory_unlock(7411, %(key)s::int)", key)
+            await conn.execute("SELECT pg_advisory_unlock(%(space)s, %(key)s::int)", key)
 
 
-async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> str:
-    login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
+async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> Outcome:
     try:
+        login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
         platform = platforms.get(login.account.platform)
-    except NotFound:
-        return "failed"
+    except (NotFound, Unauthorized) as gone:
+        return Outcome("failed", f"account {account_id}", str(gone))
+    handle = login.account.handle
     if not platform.refresh_due(login, now=utc_now()):
-        return "fresh"
+        return Outcome("fresh", handle)
     if await _is_sending(conn, account_id):
-        return "busy"
+        return Outcome("busy", handle)
+    engine.reached("refreshing")
     try:
         renewed = await platform.refresh(engine.http, login)
-    except (Unauthorized, OutcomeUnknown) as error:
-        await accounts.mark_needs_reconnect(conn, account_id, error.sentence)
-        log.warning("needs reconnecting", account=account_id, why=error.sentence)
-        return "failed"
-    except PublishError as error:
-        log.warning("not refreshed this time", account=account_id, why=error.sentence)
-        return "failed"
-    await accounts.save_credentials(conn, account_id, renewed, engine.settings.encryption_keys)
+    except (Unauthorized, OutcomeUnknown, ConnectError) as refused:
+        return await _not_renewed(engine, platform, login, refused)
+    except PublishError as passing:
+        log.warning("not refreshed this time", account=account_id, why=passing.sentence)
+        return Outcome("failed", handle, passing.sentence)
+    engine.reached("renewed")
+    if not await accounts.save_credentials(conn, login, renewed, engine.settings.encryption_keys):
+        return Outcome("busy", handle)  # connected anew meanwhile: that access is the newer one
+    engine.reached("saved")
     log.info("refreshed", account=account_id, expires_at=str(renewed.expires_at))
-    return "refreshed"
+    return Outcome("refreshed", handle)
+
+
+async def _not_renewed(
+    engine: Engine, platform: Platform, login: Login, refused: Unauthorized | OutcomeUnknown | ConnectError
+) -> Outcome:
+    """The old token may well live on: it is asked before the account is given up."""
+    ended = login.account.token_expires_at is not None and login.account.token_expires_at <= utc_now()
+    sentence = str(refused)
+    try:
+        if ended:
+            raise Unauthorized(sentence)
+        await platform.verify(engine.http, login)
+    except Unauthorized:
+        await access.end(engine.pool, engine.settings, login, f"{sentence} The former access no longer works.")
+    except PublishError as passing:
+        log.warning("neither refreshed nor verified", account=login.account.id, why=passing.sentence)
+    else:
+        async with engine.pool.connection() as conn:
+            await accounts.note_trouble(conn, login, sentence)
+    log.warning("not renewed", account=login.account.id, why=sentence)
+    return Outcome("failed", login.account.handle, sentence)
 
 
 async def verify(engine: Engine, account_id: int) -> None:
     """Does the token still open the account? A dead one is noticed here and not at the next post."""
     async with engine.pool.connection() as conn:
-        login: Login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
+        login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
     try:
-        await platforms.get(login.account.platform).verify(engine.http, login)
-    except Unauthorized as error:
-        async with engine.pool.connection() as conn:
-            await accounts.mark_needs_reconnect(conn, account_id, error.sentence)
+        async with access.watched(engine.pool, engine.settings, login):
+            await platforms.get(login.account.platform).verify(engine.http, login)
     except (PublishError, NotFound) as error:
         log.info("not verified this time", account=account_id, why=str(error))
-    else:
-        async with engine.pool.connection() as conn:
-            await conn.execute("UPDATE accounts SET verified_at = now() WHERE id = %(id)s", {"id": account_id})
+        return
+    async with engine.pool.connection() as conn:
+        await accounts.note_verified(conn, login)
 
 
 async def _is_sending(conn: AsyncConnection, account_id: int) -> bool:

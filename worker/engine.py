@@ -2,9 +2,8 @@
 
 import asyncio
 
-from postflow import config, db, net
+from postflow import config, db, publishing
 from postflow.publishing import Engine
-from worker import deferring
 
 _lock = asyncio.Lock()
 _engine: Engine | None = None
@@ -23,10 +22,4 @@ async def _opened() -> Engine:
     settings = config.load()
     pool = db.async_pool(settings.database_url.get_secret_value(), max_size=12)
     await pool.open()
-    return Engine(
-        pool=pool,
-        settings=settings,
-        http=net.client(settings),
-        commit_http=net.commit_client(settings),
-        wake=deferring.wake,
-    )
+    return publishing.engine_over(settings, pool)

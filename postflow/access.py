@@ -1,0 +1,43 @@
+"""The end of an account's access, noticed once and told to its person. Worker side.
+
+A 401 speaks of the token it was asked with. When the account was refreshed or connected anew in the meantime, it says
+nothing of the token that is stored now, and the account stays as it is.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import structlog
+from psycopg_pool import AsyncConnectionPool
+
+from postflow import accounts, db
+from postflow.config import Settings
+from postflow.errors import Retry, Unauthorized
+from postflow.models import Login
+
+log = structlog.stdlib.get_logger("postflow.access")
+
+
+@contextlib.asynccontextmanager
+async def watched(pool: AsyncConnectionPool, settings: Settings, login: Login) -> AsyncIterator[None]:
+    """Around every call to a network: a dead token is the account's trouble, not only this post's.
+
+    Passes Unauthorized on, or raises Retry when there is a newer token to try with.
+    """
+    try:
+        yield
+    except Unauthorized as error:
+        if await end(pool, settings, login, error.sentence):
+            raise
+        raise Retry(
+            "The account's access was renewed meanwhile.", retry_in_s=1, code="renewed", detail=error.detail
+        ) from None
+
+
+async def end(pool: AsyncConnectionPool, settings: Settings, login: Login, sentence: str) -> bool:
+    """active → needs_reconnect. False when other credentials are stored by now: nothing is known about those."""
+    async with db.async_transaction(pool) as conn:
+        if await accounts.mark_needs_reconnect(conn, login, sentence):
+            log.warning("needs reconnecting", account=login.account.id, why=sentence)
+            return True
+        return not await accounts.has_newer_credentials(conn, login)

@@ -1,0 +1,70 @@
+"""How jobs are deferred: one plain statement on the queue's own function, on the caller's connection, so that row and
+job commit or vanish together.
+
+A job carries nothing but a delivery's id: the row is the truth.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+
+from psycopg import AsyncConnection, Connection
+
+from postflow import platforms
+from postflow.errors import NotFound
+from postflow.models import Delivery, DeliveryStatus
+
+QUEUE = "posts"
+
+#: What is due goes before what is prepared.
+_DEFER: LiteralString = """
+    SELECT procrastinate_defer_jobs_v1(array_agg(
+        ROW(%(queue)s, wanted.task, CASE wanted.task WHEN 'publish' THEN 10 ELSE 0 END, NULL, NULL,
+            jsonb_build_object('delivery_id', wanted.id), wanted.at)
+            ::procrastinate_job_to_defer_v1 ORDER BY wanted.at, wanted.id))
+      FROM unnest(%(tasks)s::text[], %(ids)s::bigint[], %(ats)s::timestamptz[]) AS wanted (task, id, at)
+"""
+
+
+def publish_later(conn: Connection, deliveries: Sequence[Delivery]) -> None:
+    """One job at post_date for each delivery, and one minutes earlier to prepare; in the caller's transaction."""
+    wanted: list[tuple[str, int, datetime]] = []
+    leads = _leads(conn, deliveries)
+    for delivery in deliveries:
+        if delivery.wake_at is None:
+            continue
+        if delivery.status is DeliveryStatus.scheduled:
+            wanted.append(("prepare", delivery.id, delivery.wake_at - timedelta(seconds=leads[delivery.account_id])))
+        wanted.append(("publish", delivery.id, delivery.wake_at))
+    if wanted:
+        conn.execute(_DEFER, _jobs(wanted))
+
+
+async def wake(conn: AsyncConnection, story: str, delivery_id: int, at: datetime) -> None:
+    """`publishing.Wake`: the same from within a story."""
+    await conn.execute(_DEFER, _jobs([(story, delivery_id, at)]))
+
+
+def _jobs(wanted: Sequence[tuple[str, int, datetime]]) -> dict[str, Any]:
+    return {
+        "queue": QUEUE,
+        "tasks": [story for story, _, _ in wanted],
+        "ids": [delivery_id for _, delivery_id, _ in wanted],
+        "ats": [at for _, _, at in wanted],
+    }
+
+
+def _leads(conn: Connection, deliveries: Sequence[Delivery]) -> dict[int, float]:
+    """How early each account's network wants to be prepared, in seconds."""
+    rows = conn.execute(
+        "SELECT id, platform FROM accounts WHERE id = ANY(%(ids)s)",
+        {"ids": [delivery.account_id for delivery in deliveries]},
+    ).fetchall()
+    return {account_id: _lead_s(name) for account_id, name in rows}
+
+
+def _lead_s(name: str) -> float:
+    try:
+        return platforms.get(name).prepare_lead_s
+    except NotFound:
+        return 0

@@ -1,0 +1,207 @@
+"""Access that is renewed in time, and what happens when it is not. Each network against the sandbox's own tokens."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from postflow import config, platforms, publishing, tokens
+from postflow.platforms.instagram import Instagram
+from sandbox import Sandbox
+from tests.engine.conftest import a_picture, scheduled
+from tests.engine.connected import connected, state_of, token_of
+
+Steps = defaultdict[str, asyncio.Event]
+SOON = timedelta(days=20)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """One to each test: these turn its clock."""
+    with Sandbox.start(port=0) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _instagram(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the settings of its process: these, for this test."""
+    monkeypatch.setitem(platforms.REGISTRY, "instagram", Instagram(settings))
+
+
+@pytest.fixture
+def steps(engine: publishing.Engine) -> Steps:
+    """An event for each named step, set when the engine gets there."""
+    events: Steps = defaultdict(asyncio.Event)
+    object.__setattr__(engine, "reached", lambda step: events[step].set())
+    return events
+
+
+@pytest.mark.parametrize("instance", ["pixelfed", "instagram"])
+async def test_a_token_that_ends_soon_is_renewed_and_the_new_one_opens_the_account(
+    instance: str, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, instance, f"soon-{instance}", left=SOON)
+    old = token_of(db, engine, account)
+    sandbox.advance(2 * 86400)
+    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    assert token_of(db, engine, account) != old
+    row = db.execute("SELECT token_expires_at > now() + interval '50 days' FROM accounts").fetchone()
+    assert row == (True,)
+    assert (await tokens.refresh(engine, account.id)).state == "fresh"
+    db.execute("UPDATE accounts SET verified_at = NULL")
+    await tokens.verify(engine, account.id)
+    assert db.execute("SELECT verified_at IS NOT NULL, state FROM accounts").fetchone() == (True, "active")
+
+
+@pytest.mark.parametrize(
+    ("instance", "left", "age"),
+    [
+        ("instagram", timedelta(days=40), timedelta(days=2)),  # time enough
+        ("instagram", timedelta(days=20), timedelta(hours=23)),  # too young to be refreshed
+        ("pixelfed", timedelta(days=40), timedelta(days=2)),
+        ("mastodon", None, timedelta(days=900)),  # never ends
+    ],
+)
+async def test_a_token_with_time_left_is_left_alone(
+    instance: str,
+    left: timedelta | None,
+    age: timedelta,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await connected(db, engine, sandbox, ada, instance, f"fresh-{instance}-{age.days}", left=left, age=age)
+    asked = len(sandbox.ledger.requests(instance=instance))
+    assert (await tokens.refresh(engine, account.id)).state == "fresh"
+    assert len(sandbox.ledger.requests(instance=instance)) == asked
+
+
+async def test_a_rotating_token_is_not_renewed_while_a_post_is_being_sent(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "sending", left=SOON)
+    [delivery] = scheduled(db, settings, ada, (account.id,), "under way", media=(a_picture(db, ada),))
+    await publishing.prepare(engine, delivery.id)
+    db.execute(
+        "UPDATE deliveries SET status = 'sending', claim = 'other', attempt_no = 1, sent_at = now(), first_sent_at = now()"
+    )
+    assert (await tokens.refresh(engine, account.id)).state == "busy"
+    assert not sandbox.ledger.requests(instance="pixelfed", path="/oauth/token")
+
+
+async def test_two_refreshes_at_once_burn_no_rotating_token(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "twice", left=SOON)
+    sandbox.faults.add("slow", instance="pixelfed", path="/oauth/token", seconds=0.3)
+    both = await asyncio.gather(tokens.refresh(engine, account.id), tokens.refresh(engine, account.id))
+    assert sorted(one.state for one in both) == ["busy", "refreshed"]
+    assert state_of(db, account) == ("active", None)
+
+
+async def test_a_lost_answer_that_renewed_nothing_leaves_the_account_working(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-before", left=SOON)
+    sandbox.faults.add("drop_before", instance="pixelfed", path="/oauth/token")
+    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    assert state_of(db, account)[0] == "active"
+    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    assert state_of(db, account) == ("active", None)
+
+
+async def test_a_lost_answer_that_rotated_the_pair_asks_for_connecting_again(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-after", left=SOON)
+    sandbox.faults.add("drop_after_commit", instance="pixelfed", path="/oauth/token")
+    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    state, reason = state_of(db, account)
+    assert state == "needs_reconnect" and reason and "no longer works" in reason
+
+
+async def test_a_refused_refresh_keeps_using_the_token_that_still_opens_the_account(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "instagram", "stubborn", left=SOON)
+    sandbox.advance(2 * 86400)
+    sandbox.faults.add("graph_error", instance="instagram", path="refresh_access_token", code=190, status=400)
+    outcome = await tokens.refresh(engine, account.id)
+    assert outcome.state == "failed" and outcome.sentence
+    state, reason = state_of(db, account)
+    assert state == "active" and reason == outcome.sentence
+
+
+@pytest.mark.parametrize("instance", ["pixelfed", "instagram"])
+async def test_a_refused_refresh_of_a_dead_token_says_so_on_the_account(
+    instance: str, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, instance, f"dead-{instance}", left=SOON)
+    sandbox.revoke_tokens(f"dead-{instance}")
+    outcome = await tokens.refresh(engine, account.id)
+    assert outcome.state == "failed"
+    state, reason = state_of(db, account)
+    assert state == "needs_reconnect" and reason and outcome.sentence in reason
+
+
+async def test_a_worker_that_dies_between_answer_and_saving_is_noticed_at_the_next_refresh(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "crashed", left=SOON)
+
+    class Died(BaseException):
+        pass
+
+    def die(step: str) -> None:
+        if step == "renewed":
+            raise Died
+
+    object.__setattr__(engine, "reached", die)
+    with pytest.raises(Died):
+        await tokens.refresh(engine, account.id)
+    object.__setattr__(engine, "reached", lambda step: None)
+    assert state_of(db, account)[0] == "active"
+    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    assert state_of(db, account)[0] == "needs_reconnect"
+
+
+async def test_a_refresh_that_is_told_to_stop_still_stores_what_it_was_given(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int, steps: Steps
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "stopped", left=SOON)
+    old = token_of(db, engine, account)
+    sandbox.faults.add("slow", instance="pixelfed", path="/oauth/token", seconds=0.3, when="after")
+    refreshing = asyncio.create_task(tokens.refresh(engine, account.id))
+    await steps["refreshing"].wait()
+    refreshing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await refreshing
+    assert token_of(db, engine, account) != old
+
+
+async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    steps: Steps,
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "overtaken", left=SOON)
+    [delivery] = scheduled(db, settings, ada, (account.id,), "with yesterday's token", media=(a_picture(db, ada),))
+    await publishing.prepare(engine, delivery.id)
+    sandbox.faults.add("slow", instance="pixelfed", path="/api/v1/statuses$", seconds=0.5, when="before")
+    sending = asyncio.create_task(publishing.publish(engine, delivery.id))
+    await steps["sending"].wait()
+    db.execute("UPDATE deliveries SET status = 'ready' WHERE id = %s", [delivery.id])  # the lock looks away for once
+    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    db.execute("UPDATE deliveries SET status = 'sending' WHERE id = %s", [delivery.id])
+    assert await sending is None
+    assert state_of(db, account) == ("active", None)
+    db.execute("UPDATE deliveries SET not_before = NULL")
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("with yesterday's token") == 1
