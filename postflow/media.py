@@ -56,15 +56,19 @@ def get_many(conn: Connection, user_id: int, ids: Sequence[int]) -> list[Media]:
 
 
 def thumbnail(conn: Connection, user_id: int, media_id: int) -> File:
-    """Small enough for a page; made at the first look. Videos have none. Raises NotFound."""
+    """Small enough for a page. Videos have none. Raises NotFound."""
+    return rendition(conn, user_id, media_id, pictures.THUMBNAIL)
+
+
+def rendition(conn: Connection, user_id: int, media_id: int, recipe: pictures.Recipe) -> File:
+    """Made at the first look and kept: a worker that needs the same finds it ready. Raises NotFound, Invalid."""
     [media] = get_many(conn, user_id, [media_id]) or [None]
     if media is None or media.kind is MediaKind.video:
         raise NotFound("There is no such picture.")
-    key = pictures.THUMBNAIL.key
-    kept = _file(conn, media_id, key)
+    kept = _file(conn, media_id, recipe.key)
     if kept is None:
-        made = pictures.render(_original(conn, media_id), pictures.THUMBNAIL)
-        _keep(conn, media_id, key, made.mime, made.width, made.height, made.data)
+        made = pictures.render(_original(conn, media_id), recipe)
+        _keep(conn, media_id, recipe.key, made.mime, made.width, made.height, made.data)
         kept = File(made.mime, made.data)
     return kept
 

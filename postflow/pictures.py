@@ -11,7 +11,7 @@ from typing import Literal
 from PIL import Image, ImageCms, ImageOps
 
 from postflow.errors import Invalid
-from postflow.models import Focus, MediaKind, Value
+from postflow.models import Focus, Media, MediaKind, Value
 
 #: More pixels than any camera makes: a decompression bomb.
 MOST_PIXELS = 120_000_000
@@ -165,6 +165,18 @@ def _decoded(image: Image.Image, filename: str) -> None:
 
 def _refused(filename: str, why: str) -> Invalid:
     return Invalid({"media": f"“{filename}” cannot be used: {why}."})
+
+
+def change(media: Media, recipe: Recipe | None) -> str:
+    """What `render` will do to it, in a few words for the person who chose it."""
+    if recipe is None or not media.height:
+        return "as it is"
+    ratio = media.width / media.height
+    if not (recipe.min_ratio or ratio) - 0.001 <= ratio <= (recipe.max_ratio or ratio) + 0.001:
+        return "with white borders" if recipe.fit == "pad" else "cropped"
+    too_wide = recipe.max_width is not None and media.width > recipe.max_width
+    too_many = recipe.max_pixels is not None and media.width * media.height > recipe.max_pixels
+    return "made smaller" if too_wide or too_many else "whole"
 
 
 # -- making it fit ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ row and job commit or vanish together. Rows are locked first: a worker that clai
 before (then the person is told it is too late) or after (then it finds the new state).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ from postflow.models import (
 )
 
 FURTHEST = timedelta(days=366 * 5)
+#: Farther than most people plan: more likely a slip in the year.
+FAR = timedelta(days=366)
 #: A form filled in at 09:00:00 for 09:00 arrives a little later: that is "now", not "the past".
 JUST_PAST = timedelta(minutes=2)
 
@@ -37,6 +39,26 @@ JUST_PAST = timedelta(minutes=2)
 class Scheduled(NamedTuple):
     posts: list[Post]
     deliveries: list[Delivery]
+
+
+class Finding(NamedTuple):
+    """What stands in the way of a post, or a nudge: on one account, or (None) whichever the account."""
+
+    account: Account | None
+    part: int  # of a thread; 0 is the first
+    problem: Problem
+
+    @property
+    def field(self) -> str:
+        """The composer's name for where it belongs; a network's own options carry the network's name there."""
+        name = self.problem.field
+        if self.account and name.startswith("options."):
+            name = f"{self.account.platform}.{name.removeprefix('options.')}"
+        return f"thread.{self.part - 1}.{name}" if self.part else name
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.account.handle}: {self.problem.sentence}" if self.account else self.problem.sentence
 
 
 # -- the arrows a person asks for ----------------------------------------------------------------------------
@@ -54,7 +76,7 @@ def schedule(
     """A post (or thread) and one delivery per account and part. The same form twice is one post. Raises Invalid."""
     if form_key and (before := posts.by_form(conn, user_id, form_key)):
         return Scheduled(posts.thread(conn, user_id, before.id), [])
-    _refuse(conn, user_id, new, now)
+    _refuse(conn, user_id, new, now, settings)
     return _store(conn, user_id, new, form_key)
 
 
@@ -94,7 +116,7 @@ def edit(
     if parts[0].revision != revision:
         raise Conflict("This post was changed in another window meanwhile. Look at it before you change it again.")
     _still_here(rows, "changed")
-    _refuse(conn, user_id, new, now)
+    _refuse(conn, user_id, new, now, settings)
     chosen = set(new.account_ids)
     dropped = [row.id for row in rows if row.account_id not in chosen]
     deliveries.cancel(conn, dropped, "You took this account off the post.")
@@ -170,49 +192,55 @@ def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool,
     return [] if published else moved
 
 
-def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> dict[str, list[str]]:
-    """Nudges that stop nobody: field -> sentences."""
-    return _sentences(conn, user_id, new, blocking=False)
+def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> list[Finding]:
+    """Everything a network would refuse, and nudges that stop nobody. Raises Invalid for what is not one's own."""
+    found = [Finding(None, 0, problem) for problem in _own_problems(new, now)]
+    media = _own_media(conn, user_id, _contents(new))
+    for account in _own_accounts(conn, user_id, new.account_ids):
+        found += [Finding(account, 0, problem) for problem in _account_problems(account)]
+        server = _server(conn, account)
+        for place, content in enumerate(_contents(new)):
+            if not _is_empty(content):
+                said = _problems(account, server, content, media, is_reply=place > 0)
+                found += [Finding(account, place, problem) for problem in said]
+    return found
 
 
 # -- what stands in the way -----------------------------------------------------------------------------------
 
 
-def _refuse(conn: Connection, user_id: int, new: NewPost, now: datetime) -> None:
+def _refuse(conn: Connection, user_id: int, new: NewPost, now: datetime, settings: Settings) -> None:
     """Raises Invalid with everything that is wrong at once."""
     fields: dict[str, list[str]] = {}
+    for finding in check(conn, user_id, new, now=now, settings=settings):
+        if finding.problem.blocking and finding.sentence not in fields.setdefault(finding.field, []):
+            fields[finding.field].append(finding.sentence)
+    if any(fields.values()):
+        raise Invalid({field: said for field, said in fields.items() if said})
+
+
+def _own_problems(new: NewPost, now: datetime) -> Iterator[Problem]:
+    """What stands in the way whichever the network."""
     if not new.account_ids:
-        fields["accounts"] = ["Choose at least one account."]
+        yield Problem(sentence="Choose at least one account.", field="accounts")
     if new.post_date is None:
-        fields["post_date"] = ["Choose a date and a time."]
+        yield Problem(sentence="Choose a date and a time.", field="post_date")
     elif said := _date_problem(new.post_date, now):
-        fields["post_date"] = [said]
-    for content in _contents(new):
-        if not (content.text.strip() or content.attachments or content.poll):
-            fields["text"] = ["Write something or add a picture: there is nothing to publish yet."]
-    for account in _own_accounts(conn, user_id, new.account_ids):
-        if account.state is AccountState.disconnected:
-            fields.setdefault("accounts", []).append(f"{account.handle} is disconnected. Connect it again first.")
-    if not fields:
-        fields = _sentences(conn, user_id, new, blocking=True)
-    if fields:
-        raise Invalid(fields)
+        yield Problem(sentence=said, field="post_date")
+    elif new.post_date > now + FAR:
+        yield Problem(
+            sentence=f"This is far ahead, in {new.post_date:%Y}. Is the year right?", field="post_date", blocking=False
+        )
+    if any(_is_empty(content) for content in _contents(new)):
+        yield Problem(sentence="Write something or add a picture: there is nothing to publish yet.")
 
 
-def _sentences(conn: Connection, user_id: int, new: NewPost, *, blocking: bool) -> dict[str, list[str]]:
-    """What each account's network says about each part."""
-    media = _own_media(conn, user_id, _contents(new))
-    fields: dict[str, list[str]] = {}
-    for account in _own_accounts(conn, user_id, new.account_ids):
-        server = _server(conn, account)
-        for place, content in enumerate(_contents(new)):
-            for problem in _problems(account, server, content, media, is_reply=place > 0):
-                if problem.blocking is blocking:
-                    field = problem.field if place == 0 else f"thread.{place - 1}.{problem.field}"
-                    sentence = f"{account.handle}: {problem.sentence}"
-                    if sentence not in fields.setdefault(field, []):
-                        fields[field].append(sentence)
-    return fields
+def _account_problems(account: Account) -> Iterator[Problem]:
+    if account.state is AccountState.disconnected:
+        yield Problem(sentence="It is disconnected. Connect it again first, or take it off.", field="accounts")
+    if account.state is AccountState.needs_reconnect:
+        waits = "It must be connected again: until then the post waits for it."
+        yield Problem(sentence=waits, field="accounts", blocking=False)
 
 
 def _problems(
@@ -228,12 +256,24 @@ def _problems(
     return platform.check(content, attached, server, account, is_reply=is_reply)
 
 
+def _is_empty(content: Content) -> bool:
+    return not (content.text.strip() or content.attachments or content.poll)
+
+
 def _date_problem(post_date: datetime, now: datetime) -> str | None:
     if post_date < now - JUST_PAST:
-        return "This time has passed. Choose a later one, or publish now."
+        return f"This time has passed {_ago(now - post_date)} ago. Choose a later one, or press “Publish now”."
     if post_date > now + FURTHEST:
         return "This is more than five years away. Choose an earlier date."
     return None
+
+
+def _ago(since: timedelta) -> str:
+    for unit, seconds in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        number = int(since.total_seconds() // seconds)
+        if number:
+            return f"{number} {unit}{'s' if number > 1 else ''}"
+    return "a moment"
 
 
 def _contents(new: NewPost) -> list[Content]:

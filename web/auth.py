@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response
 
 from postflow import errors, users
 from postflow.models import User
-from web import database, mishaps
+from web import database, mishaps, walltime
 from web.limits import limiter
 
 bp = Blueprint("auth", __name__)
@@ -122,7 +122,7 @@ def _first_run_page(form: Mapping[str, str], wrong: Mapping[str, list[str]]) -> 
         "auth/first_run.html",
         form=form,
         errors=wrong,
-        zones=_zones(),
+        zones=walltime.zones(),
         zone=form.get("time_zone") or database.settings().time_zone,
         asks_code=not _is_on_this_machine(),
     )
@@ -268,12 +268,9 @@ def sign_out_elsewhere() -> Page:
 def _profile_page(wrong: Mapping[str, list[str]]) -> str:
     with database.connection() as conn:
         elsewhere = users.other_sessions(conn, current_user.id, current_user.get_id())
-    return render_template("auth/profile.html", form=request.form, errors=wrong, zones=_zones(), elsewhere=elsewhere)
-
-
-def _zones() -> list[tuple[str, str]]:
-    names = (name for name in available_timezones() if "/" in name or name == "UTC")
-    return [(name, name.replace("_", " ")) for name in sorted(names) if not name.startswith("Etc/")]
+    return render_template(
+        "auth/profile.html", form=request.form, errors=wrong, zones=walltime.zones(), elsewhere=elsewhere
+    )
 
 
 def _check_zone(zone: str) -> None:

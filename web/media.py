@@ -2,9 +2,11 @@
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask_login import current_user, login_required
+from pydantic import ValidationError
 
-from postflow import errors, links, media
-from web import database
+from postflow import accounts, errors, links, media, platforms, servers
+from postflow.models import Content
+from web import composer, database
 
 bp = Blueprint("media", __name__)
 
@@ -26,6 +28,7 @@ def upload() -> tuple[Response, int]:
         filename=stored.filename,
         kind=stored.kind,
         thumbnail=url_for("media.thumbnail", media_id=stored.id),
+        line=composer.line(stored, request.form.get("part", "")),
     ), 201
 
 
@@ -34,6 +37,27 @@ def upload() -> tuple[Response, int]:
 def thumbnail(media_id: int) -> Response:
     with database.connection() as conn:
         file = media.thumbnail(conn, current_user.id, media_id)
+    return Response(file.data, mimetype=file.mime, headers={"Cache-Control": "private, max-age=86400"})
+
+
+@bp.get("/media/<int:media_id>/preview/<int:account_id>")
+@login_required
+def preview(media_id: int, account_id: int) -> Response:
+    """The picture as that account's network will get it; `content` says beside what and with which options."""
+    try:
+        content = Content.model_validate_json(request.args.get("content", "{}"))
+    except ValidationError:
+        raise errors.NotFound("There is nothing at this address.") from None
+    with database.connection() as conn:
+        account = accounts.get(conn, current_user.id, account_id)
+        server = servers.get(conn, account.platform, account.base_url)
+        found = media.get_many(conn, current_user.id, [media_id])
+        if server is None or not found:
+            raise errors.NotFound("There is no such picture.")
+        recipe = platforms.get(account.platform).recipe(content, found[0], server)
+        if recipe is None:
+            raise errors.NotFound("This is passed on as it is.")
+        file = media.rendition(conn, current_user.id, media_id, recipe)
     return Response(file.data, mimetype=file.mime, headers={"Cache-Control": "private, max-age=86400"})
 
 

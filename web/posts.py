@@ -8,13 +8,12 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from psycopg import Connection
-from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response
 
-from postflow import accounts, deliveries, media, platforms, posts, scheduling, servers
+from postflow import accounts, deliveries, media, posts, scheduling
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.models import RESTING, Account, Delivery
-from web import database, forms
+from postflow.models import RESTING, Delivery
+from web import composer, database, forms, walltime
 from worker import tasks
 
 bp = Blueprint("posts", __name__)
@@ -77,7 +76,7 @@ def show(post_id: int) -> Page:
 @bp.get("/posts/new")
 @login_required
 def new() -> Page:
-    return _composer(forms.blank(current_user.time_zone, uuid.uuid4().hex, _now()))
+    return composer.page(forms.blank(current_user.time_zone, uuid.uuid4().hex, _now()))
 
 
 @bp.post("/posts")
@@ -97,7 +96,7 @@ def edit(post_id: int) -> Page:
         rows = deliveries.of_posts(conn, current_user.id, [post.id])
     chosen = list(post.draft_account_ids or [row.account_id for row in rows if row.status != "cancelled"])
     key = uuid.uuid4().hex
-    return _composer(
+    return composer.page(
         forms.of_post(post, [part for part in parts if part], chosen, key, current_user.time_zone), post_id
     )
 
@@ -109,77 +108,37 @@ def update(post_id: int) -> Page:
 
 
 def _submitted(post_id: int | None) -> Page:
-    shown = forms.typed(request.form)
+    shown, action = forms.typed(request.form), request.form.get("action", "schedule")
     try:
-        shown["media"] += _uploaded(request.files.getlist("files"))
-        if request.form.get("remove", "").isdigit():
-            shown["media"] = [one for one in shown["media"] if one[0] != int(request.form["remove"])]
-            return _composer(shown, post_id)
-        stored = _store(shown, post_id, request.form.get("action", "schedule"))
+        composer.take_uploads(shown)
+        if composer.rearranged(shown):
+            return composer.page(shown, post_id)
+        if action == "check":
+            return composer.checked(shown, post_id)
+        stored = _store(shown, post_id, action)
     except Invalid as wrong:
-        return _composer(shown, post_id, wrong.fields), 422
+        return composer.page(shown, post_id, wrong.fields), 422
     except Conflict as wrong:
-        return _composer(shown, post_id, {"": [str(wrong)]}), 409
+        return composer.page(shown, post_id, {"": [str(wrong)]}), 409
     return redirect(url_for("posts.show", post_id=stored))
 
 
 def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     """One transaction: the post, its deliveries and their jobs, or nothing."""
     now, settings, user_id = _now(), database.settings(), current_user.id
-    fields = request.form.copy()
-    fields.poplist("media_id")
-    for one, _ in shown["media"]:
-        fields.add("media_id", str(one))
-    wanted = forms.new_post(forms.Form(fields), now=now, action=action)
+    wanted = forms.new_post(shown, now=now, action=action)
     with database.transaction() as conn:
         if action == "draft":
             return scheduling.save_draft(conn, user_id, wanted, form_key=shown["form_key"] or None, draft_id=post_id).id
         if post_id is None:
-            made = scheduling.schedule(conn, user_id, wanted, now=now, settings=settings, form_key=shown["form_key"])
+            made = scheduling.schedule(
+                conn, user_id, wanted, now=now, settings=settings, form_key=shown["form_key"] or None
+            )
         else:
-            revision = int(shown["revision"]) if shown["revision"].isdigit() else 0
+            revision = int(shown["revision"]) if shown["revision"].isdecimal() else 0
             made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now, settings=settings)
         tasks.publish_later(conn, made.deliveries)
         return made.posts[0].id
-
-
-def _uploaded(files: list[FileStorage]) -> list[tuple[int, str]]:
-    """Without JavaScript pictures come with the form; they are kept even if the form is refused."""
-    stored = []
-    for file in files:
-        if file.filename:
-            with database.transaction() as conn:
-                stored.append((media.store(conn, current_user.id, file.filename, file.read()).id, ""))
-    return stored
-
-
-def _composer(shown: dict[str, Any], post_id: int | None = None, wrong: dict[str, list[str]] | None = None) -> str:
-    with database.connection() as conn:
-        connected = accounts.of_user(conn, current_user.id)
-        limits = {account.id: _limits(conn, account) for account in connected}
-        attached = media.get_many(conn, current_user.id, [one for one, _ in shown["media"]])
-    by_id = {one.id: one for one in attached}
-    shown["media"] = [(by_id[one], alt) for one, alt in shown["media"] if one in by_id]
-    extras = [
-        (platform, fields)
-        for name, platform in platforms.REGISTRY.items()
-        if any(account.platform == name for account in connected) and (fields := platform.option_fields())
-    ]
-    return render_template(
-        "posts/compose.html", form=shown, post_id=post_id, errors=wrong or {}, connected=connected, limits=limits,
-        extras=extras, languages=forms.LANGUAGES,
-    )  # fmt: skip
-
-
-def _limits(conn: Connection, account: Account) -> dict[str, Any]:
-    server = servers.get(conn, account.platform, account.base_url)
-    if server is None:
-        return {}
-    limits = server.limits
-    return {
-        "counting": limits.counting, "max_chars": limits.max_chars, "chars_per_url": limits.chars_per_url,
-        "max_media": limits.max_media,
-    }  # fmt: skip
 
 
 # -- changing what is scheduled --------------------------------------------------------------------------------
@@ -198,7 +157,7 @@ def publish_now(post_id: int) -> Page:
 def move(post_id: int) -> Page:
     def moved(conn: Connection) -> list[Delivery]:
         form = request.form
-        at = forms.instant(form.get("date", ""), form.get("time", ""), form.get("zone", ""))
+        at = walltime.instant(*(form.get(name, "") for name in ("date", "time", "zone", "which")))
         return scheduling.move(conn, current_user.id, post_id, at, now=_now(), settings=database.settings())
 
     return _done(post_id, moved, "Moved.")

@@ -14,9 +14,11 @@ import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from postflow import config, platforms, users
+from postflow import accounts, config, platforms, servers, users
+from postflow.models import Credentials, Limits, Profile, Server, utc_now
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from web import app as web_app
@@ -32,9 +34,11 @@ class Browser(FlaskClient):
     csrf = ""
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        if self.csrf and kwargs.get("method") == "POST" and isinstance(kwargs.get("data"), dict):
+        if self.csrf and kwargs.get("method") == "POST" and type(kwargs.get("data")) is dict:
             kwargs["data"] = {"csrf_token": self.csrf, **kwargs["data"]}
         answer = super().open(*args, **kwargs)
+        if answer.mimetype != "text/html":
+            return answer
         if found := re.search(r'"X-CSRFToken": "([^"]+)"', answer.get_data(as_text=True)):
             self.csrf = found[1]
         return answer
@@ -111,6 +115,27 @@ def ada(app: Flask, signed_in: Callable[[Flask, str], Browser]) -> Browser:
 @pytest.fixture
 def bob(app: Flask, ada: Browser, signed_in: Callable[[Flask, str], Browser]) -> Browser:
     return signed_in(app, "bob")
+
+
+def an_account(conn: psycopg.Connection, email: str, platform: str, limits: Limits) -> int:
+    """Connected without a network: for pages that only read what is stored."""
+    base_url = "" if platform == "instagram" else f"https://{platform}.example"
+    server = Server(
+        platform=platform, base_url=base_url, software=platform, version="4.5.0", limits=limits, fetched_at=utc_now()
+    )
+    servers.save(conn, server)
+    [user_id] = conn.execute("SELECT id FROM users WHERE email = %s", [email]).fetchone() or [0]
+    made = accounts.connect(
+        conn,
+        user_id,
+        platform=platform,
+        base_url=base_url,
+        option="",
+        profile=Profile(remote_id="1", handle=f"@ada@{platform}.example"),
+        credentials=Credentials(access_token=SecretStr("a token")),
+        keys=[SecretStr(Fernet.generate_key().decode())],
+    )
+    return made.id
 
 
 @pytest.fixture

@@ -1,78 +1,169 @@
-// The composer's comforts: live counters, drag and drop, order by dragging. Everything works without it, too.
+// The composer's comforts: live counters, uploads by drop, order by dragging, parts without a round trip.
+// Everything works without it: each button is a real one that sends the form.
 
 import { count } from "./js/counting.js";
+import { pick, shown } from "./js/pictures.js";
 
 const form = document.querySelector("form.compose");
-const counters = form.querySelector(".counters");
-const attached = form.querySelector(".attached");
-const drop = form.querySelector(".drop");
-const status = form.querySelector("[data-uploading]");
+const parts = form.querySelector(".parts");
+const blank = document.getElementById("blank-part");
+
+// -- counters: one line per chosen account, under each part
 
 function recount() {
   const chosen = [...form.querySelectorAll("input[name=account]:checked")];
-  counters.hidden = chosen.length === 0;
-  counters.replaceChildren(...chosen.map((box) => {
-    const limits = JSON.parse(box.dataset.limits);
-    const line = document.createElement("li");
-    if (!limits.max_chars) return line;
-    const used = count[limits.counting](form.text.value, form.spoiler_text.value, limits.chars_per_url);
-    line.textContent = `${box.dataset.handle}: ${limits.max_chars - used} left`;
-    line.classList.toggle("over", used > limits.max_chars);
-    return line;
-  }));
+  for (const part of parts.children) {
+    const counters = part.querySelector(".counters");
+    counters.hidden = chosen.length === 0;
+    counters.replaceChildren(...chosen.map((box) => counter(box, part.querySelector("textarea.text").value)));
+  }
+  for (const extra of form.querySelectorAll("details[data-network]")) {
+    extra.hidden = !chosen.some((box) => box.dataset.network === extra.dataset.network);
+  }
 }
 
-async function upload(file) {
+function counter(box, text) {
+  const limits = JSON.parse(box.dataset.limits);
+  const line = document.createElement("li");
+  if (!limits.max_chars) return line;
+  const used = count[limits.counting](text, form.spoiler_text.value, limits.chars_per_url);
+  line.textContent = `${box.dataset.handle}: ${limits.max_chars - used} left`;
+  line.classList.toggle("over", used > limits.max_chars);
+  return line;
+}
+
+// -- uploads
+
+async function upload(part, file) {
+  const status = part.querySelector("[data-uploading]");
   const body = new FormData();
   body.append("file", file);
+  body.append("part", part.dataset.part);
   status.textContent = `Uploading ${file.name} …`;
-  const headers = { "X-CSRFToken": form.csrf_token.value };
-  const answer = await fetch(form.dataset.upload, { method: "POST", body, headers });
-  const said = await answer.json().catch(() => ({ error: "The upload did not work. Try again." }));
-  status.textContent = answer.ok ? `${file.name} is added.` : said.error;
-  if (answer.ok) attached.append(line(said));
+  const headers = { "X-CSRFToken": form.csrf_token.value, Accept: "application/json" };
+  const answer = await fetch(form.dataset.upload, { method: "POST", body, headers }).catch(() => null);
+  if (answer?.ok) {
+    const said = await answer.json();
+    part.querySelector(".attached").insertAdjacentHTML("beforeend", said.line);
+    shown(part.querySelector(".attached").lastElementChild);
+    status.textContent = `${file.name} is added.`;
+  } else {
+    status.textContent = await why(answer);
+  }
 }
 
-function line(media) {
-  const item = document.createElement("li");
-  item.draggable = true;
-  const id = Object.assign(document.createElement("input"), { type: "hidden", name: "media_id", value: media.id });
-  const picture = media.kind === "video" ? document.createTextNode(media.filename)
-    : Object.assign(document.createElement("img"), { src: media.thumbnail, alt: "" });
-  const field = Object.assign(document.createElement("div"), { className: "field grow" });
-  const label = Object.assign(document.createElement("label"), { textContent: "Description", htmlFor: `alt${media.id}` });
-  const alt = Object.assign(document.createElement("textarea"), { id: `alt${media.id}`, name: `alt.${media.id}`, rows: 2 });
-  field.append(label, alt);
-  const remove = Object.assign(document.createElement("button"), { type: "button", className: "button button-small", textContent: "Remove" });
-  remove.addEventListener("click", () => item.remove());
-  item.append(id, picture, field, remove);
-  return item;
+async function why(answer) {
+  if (!answer) return "The upload did not work: PostFlow cannot be reached. Try again.";
+  const said = await answer.text();
+  try { return JSON.parse(said).error; } catch { return said || "The upload did not work. Try again."; }
 }
 
-async function uploadAll(files) {
-  for (const file of files) await upload(file);
+async function uploadAll(part, files) {
+  for (const file of [...files]) await upload(part, file);
 }
 
-form.addEventListener("input", recount);
-form.querySelector("#files").addEventListener("change", async (event) => {
-  await uploadAll(event.target.files);
+// -- buttons that change the form: here without a round trip
+
+function rearrange(button) {
+  const item = button.closest(".piece");
+  const list = item.parentElement;
+  const before = order(list);
+  if (button.name === "remove") item.remove();
+  if (button.name === "earlier") item.previousElementSibling?.before(item);
+  if (button.name === "later") item.nextElementSibling?.after(item);
+  renumber(list, before);
+  if (item.isConnected) button.focus(); else list.closest(".part").querySelector("input[type=file]").focus();
+}
+
+const order = (list) => [...list.children].map((item) => item.dataset.media);
+
+// Marks that name pictures of the first part by their place ("1 @ada 0.50 0.30") follow their picture.
+function renumber(list, before) {
+  if (list.closest(".part").dataset.part) return;
+  const after = order(list);
+  for (const field of form.querySelectorAll("textarea[name$='.user_tags']")) {
+    field.value = field.value.split("\n").flatMap((line) => {
+      const [, number, rest] = line.match(/^\s*(\d+)\s*(.*)$/) ?? [];
+      const media = before[number - 1];
+      if (!number || !media) return [line];
+      const place = after.indexOf(media) + 1;
+      return place ? [`${place} ${rest}`.trim()] : [];
+    }).join("\n");
+  }
+  for (const item of list.children) shown(item);
+}
+
+function addPart() {
+  const taken = new Set([...parts.children].map((part) => part.dataset.part));
+  let key = 1;
+  while (taken.has(String(key))) key += 1;
+  parts.insertAdjacentHTML("beforeend", blank.innerHTML.replaceAll("KEY", key));
+  renumberParts();
+  parts.lastElementChild.querySelector("textarea.text").focus();
+}
+
+function renumberParts() {
+  [...parts.children].forEach((part, place) => {
+    const number = part.querySelector(".part-number");
+    if (number) number.textContent = place + 1;
+  });
+  recount();
+}
+
+form.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button && ["remove", "earlier", "later"].includes(button.name)) {
+    event.preventDefault();
+    rearrange(button);
+  } else if (button?.name === "drop") {
+    event.preventDefault();
+    button.closest(".part").remove();
+    renumberParts();
+  } else if (button?.value === "part") {
+    event.preventDefault();
+    addPart();
+  } else if (event.target.closest(".pick")) {
+    pick(event);
+  }
+});
+form.addEventListener("input", (event) => {
+  recount();
+  if (event.target.name?.startsWith("focus_")) shown(event.target.closest(".piece"));
+});
+form.addEventListener("change", async (event) => {
+  if (event.target.type !== "file") return;
+  await uploadAll(event.target.closest(".part"), event.target.files);
   event.target.value = "";
 });
-drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", async (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  await uploadAll(event.dataTransfer.files);
-});
+
+// -- dropping files, dragging pictures
 
 let dragged = null;
-attached.addEventListener("dragstart", (event) => { dragged = event.target.closest("li"); });
-attached.addEventListener("dragover", (event) => {
-  const over = event.target.closest("li");
-  if (!dragged || !over || over === dragged) return;
+form.addEventListener("dragstart", (event) => { dragged = event.target.closest?.(".piece"); });
+form.addEventListener("dragend", () => { dragged = null; });
+form.addEventListener("dragover", (event) => {
+  const drop = event.target.closest(".drop");
+  if (drop) {
+    event.preventDefault();
+    drop.classList.add("over");
+    return;
+  }
+  const over = event.target.closest(".piece");
+  if (!dragged || !over || over === dragged || over.parentElement !== dragged.parentElement) return;
   event.preventDefault();
-  const after = over.compareDocumentPosition(dragged) & Node.DOCUMENT_POSITION_PRECEDING;
-  if (after) over.after(dragged); else over.before(dragged);
+  const before = order(over.parentElement);
+  const isAfter = over.compareDocumentPosition(dragged) & Node.DOCUMENT_POSITION_PRECEDING;
+  if (isAfter) over.after(dragged); else over.before(dragged);
+  renumber(over.parentElement, before);
 });
+form.addEventListener("dragleave", (event) => event.target.closest(".drop")?.classList.remove("over"));
+form.addEventListener("drop", async (event) => {
+  const drop = event.target.closest(".drop");
+  if (!drop) return;
+  event.preventDefault();
+  drop.classList.remove("over");
+  await uploadAll(drop.closest(".part"), event.dataTransfer.files);
+});
+
+for (const item of form.querySelectorAll(".piece")) shown(item);
 recount();
