@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     allowed_private: Words = ()  # hosts, host:port or CIDR that addresses typed by people may reach though private
     instagram_app_id: str | None = None
     instagram_app_secret: SecretStr | None = None
+    facebook_app_id: str | None = None  # for Instagram accounts that belong to a Facebook Page
+    facebook_app_secret: SecretStr | None = None
     instagram_api_version: str = "v25.0"
     instagram_url: str | None = None  # one base for every Meta host: the sandbox sets it
     instagram_republish: Literal["auto", "ask"] = "ask"  # platforms/instagram.py says when

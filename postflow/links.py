@@ -1,5 +1,6 @@
 """Public links to uploads, for networks that fetch pictures instead of being sent them: signed, unguessable, expiring."""
 
+import base64
 import time
 from urllib.parse import urljoin
 
@@ -9,6 +10,12 @@ from postflow.config import Settings
 from postflow.errors import NotFound
 
 _SALT = "postflow.links"
+#: No upload: a grey square that shows whether somebody outside gets an answer through `public_url`.
+PROBE_ID = 0
+PROBE = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP//////////////////////////////////////////////////////////////////////////////"
+    "////////wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAP/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AP//Z"
+)
 
 
 def sign(settings: Settings, media_id: int, recipe: str, *, life_s: float) -> str:

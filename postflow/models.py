@@ -211,6 +211,8 @@ class Capabilities(Value):
     media_v2: bool = True
     pkce: bool = False
     source: bool = True  # GET /api/v1/statuses/:id/source
+    #: why the network could not fetch media from us when that was last tried; "" when it could, or never fetches
+    fetch_fault: str = ""
 
 
 class Server(Value):

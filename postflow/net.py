@@ -107,6 +107,12 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
+def is_private_name(host: str) -> bool:
+    """An address, in any notation, that only its own network reaches; names have to be looked up first."""
+    literal = _literal(host)
+    return host == "localhost" or (literal is not None and not is_public(literal))
+
+
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     if not isinstance(address, ipaddress.IPv6Address):
         return None

@@ -71,10 +71,11 @@ async def _media(
     conn: AsyncConnection, content: Content, server: Server, settings: Settings, *, with_data: bool
 ) -> tuple[OutgoingMedia, ...]:
     """In the person's order; one that cannot be made stops the post, it is never left out."""
+    facts = [await _facts(conn, attachment.media_id) for attachment in content.attachments]
     made = []
-    for attachment in content.attachments:
-        media = await _facts(conn, attachment.media_id)
-        made.append(await _fitted(conn, content, attachment, media, server, settings, with_data=with_data))
+    for attachment, media in zip(content.attachments, facts, strict=True):
+        recipe = _recipe(content, media, server, facts[0])
+        made.append(await _fitted(conn, attachment, media, recipe, settings, with_data=with_data))
     return tuple(made)
 
 
@@ -95,15 +96,13 @@ async def _facts(conn: AsyncConnection, media_id: int) -> Media:
 
 async def _fitted(
     conn: AsyncConnection,
-    content: Content,
     attachment: Attachment,
     media: Media,
-    server: Server,
+    recipe: pictures.Recipe | None,
     settings: Settings,
     *,
     with_data: bool,
 ) -> OutgoingMedia:
-    recipe = _recipe(content, media, server)
     key = recipe.key if recipe else ""
     file = await _file(conn, media.id, key, with_data=with_data)
     if file is None and recipe:
@@ -121,9 +120,9 @@ async def _fitted(
     )
 
 
-def _recipe(content: Content, media: Media, server: Server) -> pictures.Recipe | None:
+def _recipe(content: Content, media: Media, server: Server, first: Media) -> pictures.Recipe | None:
     try:
-        return platforms.get(server.platform).recipe(content, media, server)
+        return platforms.get(server.platform).recipe(content, media, server, first)
     except NotFound as gone:
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
 

@@ -65,6 +65,8 @@ def preview(media_id: int, account_id: int) -> Response:
 def public(token: str) -> Response:
     """No sign-in: whoever holds the link may fetch this one file until it expires."""
     media_id, recipe = links.verify(database.settings(), token)
+    if media_id == links.PROBE_ID:
+        return Response(links.PROBE, mimetype="image/jpeg")
     with database.connection() as conn:
         file = media.public_file(conn, media_id, recipe)
     return Response(file.data, mimetype=file.mime, headers={"X-Robots-Tag": "noindex"})

@@ -47,6 +47,7 @@ class ConnectOption(Value):
     hint: str = ""
     available: bool = True
     unavailable_because: str = ""
+    warning: str = ""  # what the operator should set right, though connecting works
 
 
 class OptionField(Value):
@@ -134,8 +135,10 @@ class Platform(Protocol):
         """Everything this network would refuse, as sentences that say what to do."""
         ...
 
-    def recipe(self, content: Content, media: Media, server: Server) -> Any:
-        """The `postflow.pictures.Recipe` that makes this upload fit, or None to send it as it is."""
+    def recipe(self, content: Content, media: Media, server: Server, first: Media | None = None) -> Any:
+        """The `postflow.pictures.Recipe` that makes this upload fit, or None to send it as it is. `first` is the first
+        upload of the post: some networks cut all pictures to its shape.
+        """
         ...
 
     # -- publishing --------------------------------------------------------------------------------------

@@ -244,7 +244,9 @@ class Mastodon:
     ) -> Sequence[Problem]:
         return composing.problems(content, media, server.limits, self.count(content, server.limits))
 
-    def recipe(self, content: Content, media: Media, server: Server) -> pictures.Recipe | None:
+    def recipe(
+        self, content: Content, media: Media, server: Server, first: Media | None = None
+    ) -> pictures.Recipe | None:
         if media.kind is not MediaKind.image:
             return None
         limits = server.limits
