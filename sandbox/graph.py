@@ -2,6 +2,7 @@
 headers.
 """
 
+import hmac
 import json
 from typing import Any, NoReturn
 
@@ -42,9 +43,19 @@ def check_token(call: Call, permission: str | None = None) -> model.Token:
     if token.expires_at is not None and token.expires_at <= call.now:
         when = iso_graph(token.expires_at)
         refuse(190, 463, f"Error validating access token: Session has expired on {when}.")
+    _check_proof(call, token)
     if permission:
         check_permission(call, token, permission)
     return token
+
+
+def _check_proof(call: Call, token: model.Token) -> None:
+    """appsecret_proof is optional; a wrong one is refused."""
+    proof = call.params.text("appsecret_proof")
+    secret = call.profile.facebook_app_secret if token.client_id == call.profile.facebook_app_id else None
+    secret = secret or call.profile.app_secret
+    if proof and proof != hmac.digest(secret.encode(), token.id.encode(), "sha256").hex():
+        refuse(100, None, "Invalid appsecret_proof provided in the API argument")
 
 
 def check_permission(call: Call, token: model.Token, permission: str) -> None:

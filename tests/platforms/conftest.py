@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from postflow import config, platforms
+from postflow.errors import Retry
 from postflow.models import (
     Account,
     AccountState,
@@ -20,7 +21,6 @@ from postflow.models import (
     Attachment,
     Attempt,
     Content,
-    Credentials,
     Login,
     MediaKind,
     Outgoing,
@@ -29,6 +29,7 @@ from postflow.models import (
     utc_now,
 )
 from postflow.platforms.base import Platform
+from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.platforms.networks import BY_NAME, NETWORKS, Network
 
@@ -60,22 +61,14 @@ class Case:
 
     def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, network: Network, outgoing: Outgoing) -> None:
         self.sandbox, self.http, self.network, self.outgoing = sandbox, http, network, outgoing
-        self.platform: Platform = platforms.get(network.platform)
+        self.platform: Platform = platform_of(sandbox, network)
         self.checkpoints: list[Any] = []
         self.staged: Any = None
         self.first_sent_at = self.sent_at = utc_now()
 
     @property
     def settings(self) -> config.Settings:
-        return config.Settings.model_validate(
-            {
-                "database_url": "postgresql://nobody@localhost/nothing",
-                "secret_key": "s" * 32,
-                "encryption_keys": Fernet.generate_key().decode(),
-                "public_url": "https://postflow.example",
-                "allowed_private": "127.0.0.0/8",
-            }
-        )
+        return settings()
 
     @property
     def account(self) -> str:
@@ -87,6 +80,34 @@ class Case:
     def fault_at_commit(self, kind: str, **options: Any) -> None:
         self.fault(kind, method="POST", path=self.network.commit, **options)
 
+    def refuse_at_commit(self, status: int, text: str) -> None:
+        """A definite refusal in the network's own manner."""
+        if not self.network.graph:
+            return self.fault_at_commit("status", status=status, body="json", text=text)
+        code, subcode = {403: (368, None), 404: (100, 2207023), 413: (36000, 2207004), 422: (36004, 2207010)}[status]
+        return self.fault_at_commit("graph_error", code=code, subcode=subcode, text=text, status=status)
+
+    def nobody_listens(self) -> None:
+        """Where the account lives, no port is open."""
+        nowhere = "http://127.0.0.1:9"
+        if isinstance(self.platform, Instagram):
+            self.platform = Instagram(self.platform.settings.model_copy(update={"instagram_url": nowhere}))
+        account = self.outgoing.login.account.model_copy(update={"base_url": nowhere})
+        self.changed(login=self.outgoing.login.model_copy(update={"account": account}))
+
+    async def spoil_picture(self) -> None:
+        """What is sent, or found where Meta fetches, is a text."""
+        (media,) = self.outgoing.media
+        media = media.model_copy(update={"data": b"This is no picture at all."})
+        if self.network.graph:
+            media = media.model_copy(update={"public_url": f"{self.sandbox.url('mastodon')}/api/v1/instance"})
+        self.changed(media=(media,))
+
+    def uploads(self, staged: Any) -> list[Any]:
+        """What preparing has left there so far, in order."""
+        found = staged["children"].values() if self.network.graph else staged["uploads"]
+        return [one["remote_id"] for one in found]
+
     def changed(self, **changes: Any) -> None:
         self.outgoing = self.outgoing.model_copy(update=changes)
 
@@ -96,6 +117,17 @@ class Case:
     async def prepare(self) -> Any:
         self.staged = await self.platform.prepare(self.http, self.outgoing, self.staged, self.checkpoint)
         return self.staged
+
+    async def prepare_patiently(self) -> Any:
+        """Thrown back a few times, it goes on from the last checkpoint, as a worker would."""
+        for _ in range(3):
+            try:
+                return await self.prepare()
+            except Retry as error:
+                thrown_back = error
+                if self.checkpoints:
+                    self.staged = self.platform.staged_model.model_validate(self.checkpoints[-1])
+        raise thrown_back
 
     async def commit(self) -> Receipt:
         self.sent_at = utc_now()
@@ -113,7 +145,7 @@ class Case:
             first_sent_at=known.pop("first_sent_at", self.first_sent_at),
             sent_at=now - timedelta(seconds=sent_s_ago),
             looks=known.pop("looks", 1),
-            absent_looks=int(first_absent is not None),
+            absent_looks=known.pop("absent_looks", int(first_absent is not None)),
             first_absent_at=first_absent,
             taken_remote_ids=known.pop("taken", frozenset()),
         )
@@ -132,9 +164,12 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
 
     async def started(instance: str, *, pictures: int = 1, scopes: Any = None, **content: Any) -> Case:
         network = BY_NAME[instance]
-        known = sandbox.add_account(instance, f"p{uuid.uuid4().hex[:10]}", scopes=scopes)
-        platform = platforms.get(network.platform)
+        flavour = {"flavour": network.flavour} if network.flavour else {}
+        known = sandbox.add_account(instance, f"p{uuid.uuid4().hex[:10]}", scopes=scopes, **flavour)
+        platform = platform_of(sandbox, network)
         media = tuple(picture(number) for number in range(pictures))
+        if network.graph:
+            media = tuple([await hosted(sandbox, http, one) for one in media])
         content = {"text": f"Good morning {uuid.uuid4().hex}", **content}
         outgoing = Outgoing(
             delivery_id=1,
@@ -151,6 +186,34 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
     return started
 
 
+def settings(**changes: Any) -> config.Settings:
+    return config.Settings.model_validate(
+        {
+            "database_url": "postgresql://nobody@localhost/nothing",
+            "secret_key": "s" * 32,
+            "encryption_keys": Fernet.generate_key().decode(),
+            "public_url": "https://postflow.example",
+            "allowed_private": "127.0.0.0/8",
+            **changes,
+        }
+    )
+
+
+def platform_of(sandbox: Sandbox, network: Network) -> Platform:
+    """The registered one; Instagram's, which is a single place, moved into the sandbox."""
+    if network.platform != "instagram":
+        return platforms.get(network.platform)
+    return Instagram(
+        settings(
+            instagram_url=sandbox.url(network.name),
+            instagram_app_id="990000000000001",
+            instagram_app_secret="sandbox-instagram-secret",
+            facebook_app_id="880000000000001",
+            facebook_app_secret="sandbox-facebook-secret",
+        )
+    )
+
+
 def login(platform: Platform, known: Any) -> Login:
     return Login(
         account=Account(
@@ -164,10 +227,11 @@ def login(platform: Platform, known: Any) -> Login:
             state=AccountState.active,
             created_at=utc_now(),
         ),
-        credentials=Credentials(
+        credentials=platform.credentials_model(
             access_token=SecretStr(known.access_token),
             refresh_token=SecretStr(known.refresh_token) if known.refresh_token else None,
             scopes=tuple(known.scopes),
+            **({"flavour": "facebook", "user_token": SecretStr(known.user_token)} if known.user_token else {}),
         ),
         app=AppRegistration(
             client_id=known.client_id,
@@ -175,6 +239,21 @@ def login(platform: Platform, known: Any) -> Login:
             redirect_uri="http://127.0.0.1/callback",
         ),
     )
+
+
+async def hosted(sandbox: Sandbox, http: httpx.AsyncClient, media: OutgoingMedia) -> OutgoingMedia:
+    """As a JPEG at an address where Meta may fetch it: any of the sandbox's servers will do as the public web."""
+    data = media.data
+    if media.mime == "image/png":
+        out = io.BytesIO()
+        Image.open(io.BytesIO(media.data)).save(out, "JPEG")
+        data = out.getvalue()
+    host = sandbox.add_account("mastodon", "host")
+    headers = {"Authorization": f"Bearer {host.access_token}"}
+    files = {"file": ("x", data, "image/jpeg")}
+    answer = await http.post(f"{host.url}/api/v1/media", headers=headers, files=files)
+    url = answer.raise_for_status().json()["url"]
+    return media.model_copy(update={"mime": "image/jpeg", "data": data, "size_bytes": len(data), "public_url": url})
 
 
 def picture(number: int) -> OutgoingMedia:

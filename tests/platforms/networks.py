@@ -23,6 +23,11 @@ class Network(NamedTuple):
     counts: bool = True
     #: refuses a file that is neither picture nor video
     looks_into_media: bool = True
+    #: so long must a post be looked for in vain until the network is done with it
+    settles_s: float = 40
+    #: speaks Meta's Graph API: refusals are numbers, media are fetched, preparing leaves containers
+    graph: bool = False
+    flavour: str = ""
     options: dict[str, Any] = {}  # noqa: RUF012  a tuple's default, never changed
 
 
@@ -40,5 +45,19 @@ NETWORKS = (
     Network("snac", software="snac", proves_absence=False, counts=False, looks_into_media=False),
     Network("unknown", software="sharkey", proves_absence=False),
     Network("pixelfed", platform="pixelfed"),
+    *(
+        Network(
+            f"{flavour}-login",
+            platform="instagram",
+            software="instagram",
+            commit=r"/media_publish$",
+            proves_absence=False,
+            settles_s=660,
+            graph=True,
+            flavour=flavour,
+            options={"carousel_processing_s": 0.0},
+        )
+        for flavour in ("instagram", "facebook")
+    ),
 )
 BY_NAME = {network.name: network for network in NETWORKS}
