@@ -5,6 +5,8 @@ together says so with `transaction`. Sessions run in UTC. Functions that take a 
 """
 
 import contextlib
+import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,10 @@ from postflow import errors
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
 _NOW: LiteralString = "SELECT clock_timestamp()"
+#: While the database is read-only its sessions are renewed this often: the first that may write ends the outage.
+READ_ONLY_LIFE_S = 5.0
+_LEFT_BEHIND = "this session is read-only; another one may not be"
+_read_only_since: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
 #: A person would rather read "try again" than wait longer for a free connection.
 _POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "timeout": 15, "open": False, "name": "postflow"}
 
@@ -27,18 +33,21 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
 
     A connection is tried before it is lent, so a restarted database costs nobody an error.
     """
-    check = ConnectionPool.check_connection
     return ConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, configure=_configure, check=check, **_POOL
+        database_url, min_size=min_size, max_size=max_size, configure=_configure, check=_check, **_POOL
     )
 
 
 def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> AsyncConnectionPool:
     """For the worker side. Open it with `async with` or `await .open()` inside the running loop."""
-    check = AsyncConnectionPool.check_connection
     return AsyncConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, configure=_configure_async, check=check, **_POOL
+        database_url, min_size=min_size, max_size=max_size, configure=_configure_async, check=_check_async, **_POOL
     )
+
+
+def queue_pool(**options: Any) -> AsyncConnectionPool:
+    """The queue's own, with our look at each connection before it is lent."""
+    return AsyncConnectionPool(**{**options, "check": _check_async})
 
 
 def connect(database_url: str) -> psycopg.Connection:
@@ -105,12 +114,37 @@ def _instant(row: tuple[datetime] | None) -> datetime:
     return row[0]
 
 
+def _check(conn: psycopg.Connection) -> None:
+    """Raises for a connection that is not to be lent; the pool then opens another."""
+    ConnectionPool.check_connection(conn)
+    if _is_left_behind(conn):
+        conn.close()
+        raise psycopg.OperationalError(_LEFT_BEHIND)
+
+
+async def _check_async(conn: psycopg.AsyncConnection) -> None:
+    await AsyncConnectionPool.check_connection(conn)
+    if _is_left_behind(conn):
+        await conn.close()
+        raise psycopg.OperationalError(_LEFT_BEHIND)
+
+
+def _is_left_behind(conn: psycopg.Connection | psycopg.AsyncConnection) -> bool:
+    """A session that began while the database was set to read-only stays so when the others may write again."""
+    if conn.info.parameter_status("default_transaction_read_only") != "on":
+        return False
+    since = _read_only_since.setdefault(conn, time.monotonic())
+    return time.monotonic() - since > READ_ONLY_LIFE_S
+
+
 def _configure(conn: psycopg.Connection) -> None:
     conn.execute(_SESSION)
+    _is_left_behind(conn)  # from here on its life counts
 
 
 async def _configure_async(conn: psycopg.AsyncConnection) -> None:
     await conn.execute(_SESSION)
+    _is_left_behind(conn)
 
 
 def _without_secret(refused: psycopg.OperationalError) -> str:

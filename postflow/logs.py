@@ -1,6 +1,7 @@
 """Log lines: one JSON object each, or plain text to read in a terminal. Never a secret in them."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -11,8 +12,20 @@ from postflow.config import Settings
 
 #: Whatever is logged under a name that contains one of these is not written out.
 _SECRET = ("token", "secret", "password", "authorization", "cookie", "sealed", "code_verifier")
-#: These say every request or every connection; only their complaints matter here.
-_CHATTY = ("httpx", "httpcore", "psycopg.pool", "urllib3")
+#: Secrets that travel in addresses and headers; a signed link opens a picture for whoever reads it.
+_SECRET_SHAPES = (
+    (
+        re.compile(
+            r"(?i)\b((?:access_|refresh_|input_|exchange_)?token|client_secret|code|code_verifier|state|signature)=[^&\s\"'\\]+"
+        ),
+        r"\1=(hidden)",
+    ),
+    (re.compile(r"(?i)\bbearer\s+[\w.~+/=-]+"), "Bearer (hidden)"),
+    (re.compile(r"/m/[\w.~-]{8,}"), "/m/(hidden)"),
+    (re.compile(r"(\w+://[^\s:/@]*):[^\s/@]+@"), r"\1:(hidden)@"),
+)
+#: These say every request, connection or job; only their complaints matter here.
+_CHATTY = ("httpx", "httpcore", "psycopg.pool", "urllib3", "procrastinate.worker", "procrastinate.periodic")
 
 
 def configure(settings: Settings) -> None:
@@ -39,7 +52,8 @@ def configure(settings: Settings) -> None:
     )
     handler.set_name("postflow")
     root = logging.getLogger()
-    for former in [one for one in root.handlers if one.get_name() == "postflow"]:
+    # Ours of before, and the plain one of the `procrastinate` command, which would say each line a second time.
+    for former in [one for one in root.handlers if one.get_name() == "postflow" or type(one) is logging.StreamHandler]:
         root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(settings.log_level)
@@ -48,9 +62,22 @@ def configure(settings: Settings) -> None:
 
 
 def _written(log_format: str) -> list[Any]:
+    """Tracebacks without the values of local variables, which are what secrets are kept in."""
     if log_format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    return [structlog.dev.ConsoleRenderer(colors=False)]
+        return [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+            without_secrets,
+        ]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain), without_secrets]
+
+
+def without_secrets(_logger: Any, _method: str, line: str) -> str:
+    """The last look at a finished line: other libraries put addresses and headers into their messages."""
+    for pattern, instead in _SECRET_SHAPES:
+        line = pattern.sub(instead, line)
+    return line
 
 
 def hide_secrets(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -14,10 +14,10 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import psycopg
@@ -64,6 +64,9 @@ LATE_S = 60.0
 LONGEST_BACKOFF_S = 3600.0
 #: Out of reach, full, or read-only.
 DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
+
+
+T = TypeVar("T")
 
 
 class Wake(Protocol):
@@ -120,6 +123,9 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
         return None
     except PublishError as error:
         await _could_not(engine, delivery, claim, error, story="prepare")
+    except asyncio.CancelledError:
+        await _hand_back_preparing(engine, delivery, claim)
+        raise
     except DATABASE_GONE:
         raise  # no fault of the network's: the lease runs out, and the sweep hands it to whoever can write again
     except Exception as error:
@@ -272,11 +278,14 @@ async def _commit(
             async with asyncio.timeout(engine.settings.request_timeout_s):
                 receipt = await platform.commit(engine.commit_http, parcel, staged)
     except PublishError as error:
-        await _not_confirmed(engine, delivery, claim, error)
+        await _to_the_end(_not_confirmed(engine, delivery, claim, error))
         return None
+    except asyncio.CancelledError:
+        await _unknown(engine, delivery, claim, _stopped())
+        raise
     except Exception as error:
         log.exception("commit ended unexpectedly", delivery=delivery.id)
-        await _not_confirmed(engine, delivery, claim, _unmapped(error))
+        await _to_the_end(_not_confirmed(engine, delivery, claim, _unmapped(error)))
         return None
     engine.reached("answered")
     return await _published(engine, delivery, claim, platform, parcel, receipt)
@@ -285,11 +294,7 @@ async def _commit(
 async def _published(
     engine: Engine, delivery: Delivery, claim: str | None, platform: Platform, parcel: Outgoing, receipt: Receipt
 ) -> Delivery | None:
-    lookup = claim is None
-    sentence = "Found on the network: it had gone out." if lookup else "Published."
-    async with db.async_transaction(engine.pool) as conn:
-        done = await arrows.mark_published(conn, delivery.id, claim, receipt, sentence=sentence, lookup=lookup)
-        await _wake_what_waited(engine, conn, delivery)
+    done = await _to_the_end(_write_published(engine, delivery, claim, receipt))
     engine.reached("published")
     if done is None:
         return None
@@ -298,6 +303,15 @@ async def _published(
     )
     if receipt.permalink is None:
         await _add_permalink(engine, done, platform, parcel, receipt)
+    return done
+
+
+async def _write_published(engine: Engine, delivery: Delivery, claim: str | None, receipt: Receipt) -> Delivery | None:
+    lookup = claim is None
+    sentence = "Found on the network: it had gone out." if lookup else "Published."
+    async with db.async_transaction(engine.pool) as conn:
+        done = await arrows.mark_published(conn, delivery.id, claim, receipt, sentence=sentence, lookup=lookup)
+        await _wake_what_waited(engine, conn, delivery)
     return done
 
 
@@ -456,6 +470,9 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
     except PublishError as error:
         return await _cannot_look(engine, delivery, claim, error)
+    except asyncio.CancelledError:
+        await _hand_back_looking(engine, delivery, claim)
+        raise
     engine.reached("looked")
     if isinstance(verdict, Found):
         return await _published(engine, delivery, None, platform, parcel, verdict.receipt)
@@ -534,6 +551,52 @@ async def _attention(conn: AsyncConnection, delivery: Delivery, claim: str, code
         code=code,
         sentence=why,
         next_step="Look at the account: if the post is there, say so; if it is not, send it again.",
+    )
+
+
+# -- when the worker is told to stop ---------------------------------------------------------------------------------
+
+
+async def _to_the_end(writing: Coroutine[Any, Any, T]) -> T:
+    """What the network has answered is written down, though the worker is told to stop just then."""
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+async def _hand_back_preparing(engine: Engine, delivery: Delivery, claim: str) -> None:
+    """preparing → scheduled with its checkpoints: the next worker goes on at once, not when our lease has run out."""
+    async with db.async_transaction(engine.pool) as conn:
+        moved = await arrows.give_back(
+            conn,
+            delivery.id,
+            claim,
+            not_before=None,
+            faults=0,
+            restage=False,
+            new_key=False,
+            sentence="The worker that prepared it was stopped; another goes on from there.",
+            detail={},
+        )
+        if moved and moved.wake_at:
+            now = await db.async_now(conn)
+            await engine.wake(conn, "publish" if moved.wake_at <= now else "prepare", delivery.id, now)
+
+
+async def _hand_back_looking(engine: Engine, delivery: Delivery, claim: str) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        why = "The worker that looked was stopped; another looks."
+        if await arrows.look_again(conn, delivery.id, claim, now, absent=False, sentence=why):
+            await engine.wake(conn, "reconcile", delivery.id, now)
+
+
+def _stopped() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The worker was stopped while it was sending; looking whether it went out.", code="worker_stopped"
     )
 
 

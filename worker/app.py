@@ -4,14 +4,16 @@ Importing reads the environment and connects to nothing.
 """
 
 import asyncio
+import functools
 import os
 import sys
 from typing import Any
 
 from procrastinate import App
 
+from postflow import db
 from postflow.errors import Misconfigured
-from worker import startup
+from worker import startup, staying
 from worker.bell import PunctualConnector
 
 CONCURRENCY = int(os.environ.get("POSTFLOW_CONCURRENCY", "20"))
@@ -21,7 +23,7 @@ STOP_S = float(os.environ.get("POSTFLOW_STOP_S", "20"))
 
 class PostFlowApp(App):
     async def run_worker_async(self, **options: Any) -> None:
-        """As stock, after a look at settings and schema."""
+        """As stock, after a look at settings and schema, and begun anew when the database comes back."""
         try:
             await asyncio.to_thread(
                 startup.begin,
@@ -30,11 +32,14 @@ class PostFlowApp(App):
             )
         except Misconfigured as wrong:
             sys.exit(str(wrong))
-        await super().run_worker_async(**options)
+        if not options.get("wait", True):
+            return await super().run_worker_async(**options)
+        options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
+        return await staying.until_told_to_stop(functools.partial(super().run_worker_async, **options))
 
 
 app = PostFlowApp(
-    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", "")),
+    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", ""), pool_factory=db.queue_pool),
     import_paths=["worker.tasks", "worker.periodic"],
     worker_defaults={
         "concurrency": CONCURRENCY,

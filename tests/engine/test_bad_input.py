@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from psycopg import sql
 
+import postflow.db
 from postflow import config, errors, platforms, publishing, scheduling
 from postflow.models import Content, Delivery, NewPost
 from sandbox import Sandbox
@@ -264,14 +265,15 @@ def read_only(admin: psycopg.Connection, database_url: str) -> Iterator[None]:
 
 
 def make_read_only(admin: psycopg.Connection, database_url: str, wanted: bool) -> None:
-    """For new sessions; the present ones are ended, so that everybody has to come anew."""
+    """For new sessions. Going read-only ends the present ones; coming back leaves them as they are, as hosts do."""
     name = str(psycopg.conninfo.conninfo_to_dict(database_url)["dbname"])
     admin.execute(
         sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(
             sql.Identifier(name), sql.Literal("on" if wanted else "off")
         )
     )
-    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+    if wanted:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
 async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
@@ -283,6 +285,7 @@ async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "reader")
     [delivery] = scheduled(db, settings, ada, (account,), "no intent, no request")
@@ -292,6 +295,9 @@ async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
         await publishing.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("no intent, no request") == 0
     make_read_only(admin, database_url, False)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        await publishing.publish(engine, delivery.id)  # by a session that began before
+    monkeypatch.setattr(postflow.db, "READ_ONLY_LIFE_S", 0)
     assert await publishing.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("no intent, no request") == 1
 
