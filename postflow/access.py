@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from postflow import accounts, db
+from postflow import accounts, db, notices
 from postflow.config import Settings
 from postflow.errors import Retry, Unauthorized
 from postflow.models import Login
@@ -38,6 +38,7 @@ async def end(pool: AsyncConnectionPool, settings: Settings, login: Login, sente
     """active → needs_reconnect. False when other credentials are stored by now: nothing is known about those."""
     async with db.async_transaction(pool) as conn:
         if await accounts.mark_needs_reconnect(conn, login, sentence):
+            await notices.access_ended(conn, settings, login, sentence)
             log.warning("needs reconnecting", account=login.account.id, why=sentence)
             return True
         return not await accounts.has_newer_credentials(conn, login)

@@ -6,12 +6,13 @@ file instead: `POSTFLOW_SECRET_KEY_FILE=/run/secrets/key`. README.md lists them 
 
 import os
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from postflow.errors import Misconfigured
@@ -70,6 +71,12 @@ class Settings(BaseSettings):
     keep_events_days: int = Field(365, ge=1)  # the story of a finished delivery
     keep_orphans_hours: int = Field(48, ge=1)  # uploads no post uses
 
+    # -- notices: what a person should hear outside the pages
+    smtp_url: SecretStr | None = None  # smtps://user:password@host:465, or smtp:// (STARTTLS)
+    mail_from: str | None = Field(None, validate_default=True)
+    webhook_url: SecretStr | None = None  # gets a signed JSON POST
+    webhook_secret: SecretStr | None = Field(None, validate_default=True)
+
     # -- uploads
     max_upload_mb: int = Field(100, ge=1, le=1000)
 
@@ -96,6 +103,35 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be a web address such as https://postflow.example")
         return value.rstrip("/")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit(value.get_secret_value()) if value else None
+        if parts and (parts.scheme not in ("smtp", "smtps") or not parts.hostname):
+            raise ValueError("must look like smtps://user:password@mail.example:465")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _a_sender(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("smtp_url") and "@" not in parseaddr(value or "")[1]:
+            raise ValueError("must be the address mails come from when POSTFLOW_SMTP_URL is set")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _a_webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            cls._a_web_address(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _a_shared_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("webhook_url") and len(value.get_secret_value() if value else "") < 16:
+            raise ValueError("must be 16 characters or more when POSTFLOW_WEBHOOK_URL is set: it signs the requests")
+        return value
 
     @field_validator("time_zone")
     @classmethod

@@ -19,7 +19,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from postflow import accounts, crypto, db, deliveries, net, platforms, servers
+from postflow import accounts, crypto, db, deliveries, net, platforms, servers, waking
 from postflow.config import Settings
 from postflow.errors import Conflict, ConnectError, Invalid, NotFound, PublishError
 from postflow.models import Account, AppRegistration, Server
@@ -184,7 +184,8 @@ def _store(conn: Connection, settings: Settings, user_id: int, attempt: Attempt,
         credentials=one.credentials,
         keys=settings.encryption_keys,
     )
-    log.info("connected", account=account.id, network=account.platform, handle=account.handle)
+    resumed = waking.resume(conn, account.id)
+    log.info("connected", account=account.id, network=account.platform, handle=account.handle, resumed=resumed)
     return account
 
 

@@ -27,7 +27,7 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ValidationError
 
-from postflow import access, arrows, db, due, net, outgoing, platforms, waking
+from postflow import access, arrows, db, due, net, notices, outgoing, platforms, waking
 from postflow.config import Settings
 from postflow.errors import (
     NotFound,
@@ -234,8 +234,9 @@ async def _missed(engine: Engine, timing: due.Timing) -> None:
     if not timing.account_is_active:
         sentence = f"Its account had to be connected again first. {sentence}"
         next_step = "Connect the account again; then publish it now, or move it to another time."
-    async with engine.pool.connection() as conn:
-        await arrows.mark_missed(conn, timing.delivery_id, sentence, next_step)
+    async with db.async_transaction(engine.pool) as conn:
+        missed = await arrows.mark_missed(conn, timing.delivery_id, sentence, next_step)
+        await notices.not_published(conn, engine.settings, missed)
     log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
 
 
@@ -391,7 +392,7 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
 
 async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error: PublishError) -> None:
     async with db.async_transaction(engine.pool) as conn:
-        await arrows.mark_failed(
+        failed = await arrows.mark_failed(
             conn,
             delivery.id,
             claim,
@@ -400,6 +401,7 @@ async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error:
             next_step=error.next_step,
             detail=_detail(error),
         )
+        await notices.not_published(conn, engine.settings, failed)
         await _wake_what_waited(engine, conn, delivery)
     log.warning("failed", delivery=delivery.id, code=error.code, why=error.sentence)
 
@@ -526,7 +528,7 @@ async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verd
                 await engine.wake(conn, "publish", delivery.id, moved.wake_at or moved.status_at)
             return moved
         why = verdict.why if not isinstance(verdict, Found) else ""
-        return await _attention(conn, delivery, claim, "undecidable", why)
+        return await _attention(engine, conn, delivery, claim, "undecidable", why)
 
 
 async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> Delivery | None:
@@ -535,16 +537,18 @@ async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: Pu
         now = await db.async_now(conn)
         waited = now - (delivery.first_sent_at or delivery.status_at)
         if isinstance(error, Refused) or waited > timedelta(days=1):
-            return await _attention(conn, delivery, claim, error.code, error.sentence)
+            return await _attention(engine, conn, delivery, claim, error.code, error.sentence)
         at = now + timedelta(minutes=10)
         if await arrows.look_again(conn, delivery.id, claim, at, absent=False, sentence=error.sentence):
             await engine.wake(conn, "reconcile", delivery.id, at)
     return None
 
 
-async def _attention(conn: AsyncConnection, delivery: Delivery, claim: str, code: str, why: str) -> Delivery | None:
+async def _attention(
+    engine: Engine, conn: AsyncConnection, delivery: Delivery, claim: str, code: str, why: str
+) -> Delivery | None:
     log.warning("attention", delivery=delivery.id, code=code, why=why)
-    return await arrows.mark_attention(
+    moved = await arrows.mark_attention(
         conn,
         delivery.id,
         claim,
@@ -552,6 +556,8 @@ async def _attention(conn: AsyncConnection, delivery: Delivery, claim: str, code
         sentence=why,
         next_step="Look at the account: if the post is there, say so; if it is not, send it again.",
     )
+    await notices.not_published(conn, engine.settings, moved)
+    return moved
 
 
 # -- when the worker is told to stop ---------------------------------------------------------------------------------

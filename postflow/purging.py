@@ -30,6 +30,14 @@ async def purge(conn: AsyncConnection, settings: Settings) -> dict[str, int]:
             """,
             settings.keep_orphans_hours,
         ),
+        "notices": await _all(
+            conn,
+            """
+            DELETE FROM notices WHERE id IN (
+                SELECT id FROM notices WHERE created_at < now() - make_interval(days => %(keep)s) LIMIT %(bite)s)
+            """,
+            settings.keep_events_days,
+        ),
         "sessions": await _all(
             conn,
             "DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at < now()"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from postflow import deliveries, platforms, posts
+from postflow import deliveries, platforms, posts, risks
 from postflow.config import Settings
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.models import (
@@ -197,7 +197,7 @@ def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settin
     found = [Finding(None, 0, problem) for problem in _own_problems(new, now)]
     media = _own_media(conn, user_id, _contents(new))
     for account in _own_accounts(conn, user_id, new.account_ids):
-        found += [Finding(account, 0, problem) for problem in _account_problems(account)]
+        found += [Finding(account, 0, problem) for problem in _account_problems(account, new.post_date)]
         server = _server(conn, account)
         for place, content in enumerate(_contents(new)):
             if not _is_empty(content):
@@ -235,12 +235,10 @@ def _own_problems(new: NewPost, now: datetime) -> Iterator[Problem]:
         yield Problem(sentence="Write something or add a picture: there is nothing to publish yet.")
 
 
-def _account_problems(account: Account) -> Iterator[Problem]:
+def _account_problems(account: Account, post_date: datetime | None) -> Iterator[Problem]:
     if account.state is AccountState.disconnected:
         yield Problem(sentence="It is disconnected. Connect it again first, or take it off.", field="accounts")
-    if account.state is AccountState.needs_reconnect:
-        waits = "It must be connected again: until then the post waits for it."
-        yield Problem(sentence=waits, field="accounts", blocking=False)
+    yield from risks.problems(account, post_date)
 
 
 def _problems(

@@ -45,6 +45,37 @@ async def wake(conn: AsyncConnection, story: str, delivery_id: int, at: datetime
     await conn.execute(_DEFER, _jobs([(story, delivery_id, at)]))
 
 
+def resume(conn: Connection, account_id: int) -> int:
+    """The account is back: whatever waited for it gets a job now, in the caller's transaction. Returns how many.
+
+    What is late obeys the lateness rule and the pace of late posts, as after any downtime; what was due to be prepared
+    meanwhile is prepared.
+    """
+    row = conn.execute("SELECT platform FROM accounts WHERE id = %(id)s", {"id": account_id}).fetchone()
+    held = conn.execute(
+        """
+        UPDATE deliveries SET wake_at = least(deliveries.wake_at, clock_timestamp())
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.account_id = %(id)s AND claim IS NULL
+           AND (status = 'unknown' OR (status IN ('scheduled', 'ready') AND p.post_date <= clock_timestamp()))
+        RETURNING deliveries.id, CASE status WHEN 'unknown' THEN 'reconcile' ELSE 'publish' END, clock_timestamp()
+        """,
+        {"id": account_id},
+    ).fetchall()
+    unprepared = conn.execute(
+        """
+        SELECT d.id, 'prepare', clock_timestamp() FROM deliveries d JOIN posts p ON p.id = d.post_id
+         WHERE d.account_id = %(id)s AND d.status = 'scheduled' AND p.post_date > clock_timestamp()
+           AND p.post_date <= clock_timestamp() + make_interval(secs => %(lead_s)s)
+        """,
+        {"id": account_id, "lead_s": _lead_s(row[0] if row else "")},
+    ).fetchall()
+    wanted = [(story, delivery_id, at) for delivery_id, story, at in (*held, *unprepared)]
+    if wanted:
+        conn.execute(_DEFER, _jobs(wanted))
+    return len(wanted)
+
+
 def _jobs(wanted: Sequence[tuple[str, int, datetime]]) -> dict[str, Any]:
     return {
         "queue": QUEUE,

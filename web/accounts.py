@@ -1,16 +1,28 @@
 """The accounts page: connect, look, disconnect."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
-from postflow import accounts, connecting, errors, net
+from postflow import accounts, connecting, db, errors, net, risks
+from postflow.risks import Risk
 from web import database, headers
 
 bp = Blueprint("accounts", __name__, url_prefix="/accounts")
 Page = str | Response | tuple[str, int]
+
+
+@bp.app_context_processor
+def _posts_at_risk() -> dict[str, Callable[[], list[Risk]]]:
+    """For `accounts/_at_risk.html`, wherever it is included; asked only there."""
+
+    def asked() -> list[Risk]:
+        with database.connection() as conn:
+            return risks.of_user(conn, current_user.id, db.now(conn))
+
+    return {"posts_at_risk": asked}
 
 
 @bp.get("")

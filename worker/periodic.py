@@ -13,7 +13,7 @@ import structlog
 from croniter import croniter
 from procrastinate import exceptions
 
-from postflow import publishing, purging, tokens
+from postflow import db, notices, publishing, purging, telling, tokens
 from postflow.config import Settings
 from worker import engine
 from worker.app import app
@@ -33,6 +33,8 @@ JOBS = (
     Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron),
     Job("refresh_tokens", "Refresh access tokens", lambda s: s.refresh_tokens_cron),
     Job("verify_accounts", "Check that every account still answers", lambda s: s.verify_accounts_cron),
+    Job("warn_of_risks", "Name posts whose account will not reach their date", lambda s: s.refresh_tokens_cron),
+    Job("tell_people", "Send what people should hear by mail and webhook", lambda s: "* * * * *"),
     Job("purge", "Remove finished jobs, old stories and unused uploads", lambda s: s.purge_cron),
 )
 
@@ -84,6 +86,19 @@ async def refresh_token(account_id: int) -> None:
 @app.task(name="verify_account", queue=QUEUE)
 async def verify_account(account_id: int) -> None:
     await tokens.verify(await engine.ready(), account_id)
+
+
+@app.task(name="warn_of_risks", queue=QUEUE)
+async def warn_of_risks() -> None:
+    ready = await engine.ready()
+    async with db.async_transaction(ready.pool) as conn:
+        await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))
+
+
+@app.task(name="tell_people", queue=QUEUE)
+async def tell_people() -> None:
+    ready = await engine.ready()
+    await telling.tell(ready.pool, ready.settings, ready.http)
 
 
 @app.task(name="purge", queue=QUEUE)

@@ -34,6 +34,8 @@ def test_a_postgres_address_of_either_spelling_is_taken() -> None:
         ("POSTFLOW_TIME_ZONE", "Mars/Base"),
         ("POSTFLOW_PUBLIC_URL", "postflow"),
         ("POSTFLOW_GRACE_S", "soon"),
+        ("POSTFLOW_SMTP_URL", "mail.example.org"),
+        ("POSTFLOW_WEBHOOK_URL", "hooks.example.org"),
     ],
 )
 def test_nonsense_is_named(name: str, value: str) -> None:
@@ -47,3 +49,19 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     given = {name: value for name, value in GOOD.items() if name != "POSTFLOW_SECRET_KEY"}
     loaded = config.load({**given, "POSTFLOW_SECRET_KEY_FILE": str(file)})
     assert loaded.secret_key.get_secret_value() == "f" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("POSTFLOW_SMTP_URL", "smtps://robot:pass@mail.example.org", "POSTFLOW_MAIL_FROM"),
+        ("POSTFLOW_WEBHOOK_URL", "https://hooks.example.org/x", "POSTFLOW_WEBHOOK_SECRET"),
+    ],
+)
+def test_a_way_of_telling_people_names_what_it_needs_and_keeps_its_password(
+    name: str, value: str, missing: str
+) -> None:
+    with pytest.raises(Misconfigured, match=missing):
+        config.load({**GOOD, name: value})
+    filled = {"POSTFLOW_MAIL_FROM": "PostFlow <postflow@example.org>", "POSTFLOW_WEBHOOK_SECRET": "s" * 16}
+    assert value not in repr(config.load({**GOOD, name: value, **filled}))

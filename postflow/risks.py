@@ -1,0 +1,100 @@
+"""Posts at risk: those whose account will not be able to publish them unless its person connects it again.
+
+Two ways: the account needs reconnecting now, so the post waits; or its access ends before the post's date. Access that
+PostFlow renews by itself is renewed a month ahead, so one that ends within two weeks is one that could not be renewed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import LiteralString
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from postflow.models import Account, AccountState, Problem, Value
+
+#: Days left at which a person is told, the most urgent first.
+DAYS = (1, 7, 14)
+
+
+class Risk(Value):
+    """One waiting post (the first part of a thread) on one account."""
+
+    post_id: int
+    post_date: datetime
+    text: str  # its beginning
+    account_id: int
+    user_id: int
+    handle: str
+    state: AccountState
+    state_reason: str | None
+    ends_at: datetime | None
+
+    @property
+    def waits(self) -> bool:
+        """For the account, which needs reconnecting now."""
+        return self.state is AccountState.needs_reconnect
+
+    @property
+    def deadline(self) -> datetime:
+        """Until then connecting again keeps the post on time."""
+        return self.post_date if self.waits or self.ends_at is None else self.ends_at
+
+    def within_days(self, now: datetime) -> int | None:
+        """The smallest of `DAYS` that holds what is left; None while there is more time than that."""
+        left = self.deadline - now
+        return next((days for days in DAYS if left <= timedelta(days=days)), None)
+
+
+_RISKS: LiteralString = """
+    SELECT p.id AS post_id, p.post_date, left(p.content->>'text', 60) AS text, a.id AS account_id, a.user_id, a.handle,
+           a.state, a.state_reason, a.token_expires_at AS ends_at
+      FROM accounts a JOIN deliveries d ON d.account_id = a.id JOIN posts p ON p.id = d.post_id
+     WHERE d.status IN ('scheduled', 'preparing', 'ready') AND p.parent_id IS NULL
+       AND (a.state = 'needs_reconnect' OR (a.state = 'active' AND a.token_expires_at < p.post_date))
+"""
+_IN_ORDER: LiteralString = " ORDER BY p.post_date, p.id"
+
+
+def of_user(conn: Connection, user_id: int, now: datetime) -> list[Risk]:
+    """Those that are worth a word by now: all that wait for their account, and what `DAYS` says of the others."""
+    with conn.cursor(row_factory=class_row(Risk)) as cursor:
+        rows = cursor.execute(_RISKS + " AND a.user_id = %(user_id)s" + _IN_ORDER, {"user_id": user_id}).fetchall()
+    return [risk for risk in rows if risk.waits or risk.within_days(now) is not None]
+
+
+async def of_account(conn: AsyncConnection, account_id: int) -> list[Risk]:
+    return await _read(conn, _RISKS + " AND a.id = %(account_id)s" + _IN_ORDER, account_id)
+
+
+async def everyone(conn: AsyncConnection) -> list[Risk]:
+    return await _read(conn, _RISKS + _IN_ORDER, None)
+
+
+async def _read(conn: AsyncConnection, query: LiteralString, account_id: int | None) -> list[Risk]:
+    async with conn.cursor(row_factory=class_row(Risk)) as cursor:
+        await cursor.execute(query, {"account_id": account_id})
+        return await cursor.fetchall()
+
+
+def problems(account: Account, post_date: datetime | None) -> Sequence[Problem]:
+    """While composing: what stands between this account and that date. None of it stops anyone."""
+    if account.state is AccountState.needs_reconnect:
+        return [
+            Problem(
+                sentence="It must be connected again: until then this post waits for it.",
+                field="accounts",
+                blocking=False,
+            )
+        ]
+    ends_at = account.token_expires_at
+    if ends_at is None or post_date is None or ends_at >= post_date:
+        return []
+    day = f"{ends_at:%d %B %Y}".lstrip("0")
+    if account.state_reason:
+        said = f"Its access ends on {day}, before this post, and could not be renewed. Connect it again before that."
+    else:
+        said = (
+            f"Its access ends on {day}, before this post. It is renewed in time by itself; you are told if it is not."
+        )
+    return [Problem(sentence=said, field="post_date", blocking=False)]
