@@ -1,8 +1,9 @@
 """How long a text is, exactly as each network counts. `web/static/js/counting.js` gives the same numbers.
 
 Mastodon: app/validators/status_length_validator.rb with twitter-text's idea of a link (grapheme clusters; a link counts
-23; @user@host counts as @user). Pixelfed: characters after PHP's strip_tags. GoToSocial: code points, links in full.
-Instagram: characters. The shared cases are in tests/postflow/counting_cases.json.
+23; @user@host counts as @user). Akkoma and Pleroma: grapheme clusters, links in full. Pixelfed: characters after PHP's
+strip_tags. GoToSocial: code points, links in full. Takahē: code points of the text alone. Instagram: characters. The
+shared cases are in tests/postflow/counting_cases.json.
 """
 
 import regex
@@ -30,6 +31,15 @@ _HASHTAG = regex.compile(rf"(?<![{_WORD}&])#[{_WORD}]+")
 _HANDLE = regex.compile(rf"(?<![{_WORD}.])@[{_WORD}](?:[{_WORD}.]*[{_WORD}])?")
 
 
+def length(text: str, spoiler: str, how: str, *, per_url: int = 23) -> int:
+    """`how` is a server's `Limits.counting`: the name of one of the functions below."""
+    if how == "mastodon":
+        return mastodon(text, spoiler, per_url=per_url)
+    if how in ("gotosocial", "graphemes"):
+        return graphemes(text, spoiler) if how == "graphemes" else gotosocial(text, spoiler)
+    return {"pixelfed": pixelfed, "plain": plain, "instagram": instagram}[how](text)
+
+
 def mastodon(text: str, spoiler: str = "", *, per_url: int = 23) -> int:
     """Grapheme clusters of the content warning and of the text, links and mentions shortened."""
 
@@ -39,9 +49,9 @@ def mastodon(text: str, spoiler: str = "", *, per_url: int = 23) -> int:
     return graphemes(spoiler) + graphemes(_LINK_OR_MENTION.sub(shortened, text))
 
 
-def graphemes(text: str) -> int:
-    """What a person calls a character: a flag or a family is one. Mastodon counts poll options so."""
-    return len(_GRAPHEME.findall(text))
+def graphemes(text: str, spoiler: str = "") -> int:
+    """What a person calls a character: a flag or a family is one. Akkoma counts so; Mastodon the answers of a poll."""
+    return len(_GRAPHEME.findall(text)) + len(_GRAPHEME.findall(spoiler))
 
 
 def pixelfed(text: str) -> int:

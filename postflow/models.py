@@ -176,7 +176,7 @@ class PollLimits(Value):
 class Limits(Value):
     """What one server accepts. Every number comes from the server where it says so."""
 
-    counting: Literal["mastodon", "pixelfed", "gotosocial", "plain", "instagram"] = "mastodon"
+    counting: Literal["mastodon", "pixelfed", "gotosocial", "graphemes", "plain", "instagram"] = "mastodon"
     max_chars: int = 500
     chars_per_url: int = 23
     max_spoiler_chars: int | None = None  # None: counted together with the text
@@ -188,6 +188,8 @@ class Limits(Value):
     max_image_bytes: int = 16 * 1024 * 1024
     max_image_pixels: int = 33_177_600
     max_video_bytes: int = 99 * 1024 * 1024
+    max_video_pixels: int | None = None  # width times height; None: whatever
+    max_gif_pixels: int | None = None  # animated ones
     max_description_chars: int = 1500
     visibilities: tuple[Visibility, ...] = tuple(Visibility)
     spoiler: bool = True
@@ -208,9 +210,18 @@ class Capabilities(Value):
     media_guard: bool = False
     #: uploads may answer 202 and must be polled before use
     async_media: bool = True
-    media_v2: bool = True
+    #: GET media answers 404 once an upload is used or gone
+    media_tells: bool = False
+    #: the attachments of a status keep the ids of the uploads
+    keeps_media_ids: bool = False
+    #: an account's own list shows all of its statuses, so that what is not there was not published
+    lists_all: bool = False
+    #: a status says which app made it
+    names_app: bool = False
     pkce: bool = False
+    profile_scope: bool = False  # else read:accounts
     source: bool = True  # GET /api/v1/statuses/:id/source
+    empty_text: bool = True  # takes "" beside pictures; False: the text must be left out
     #: why the network could not fetch media from us when that was last tried; "" when it could, or never fetches
     fetch_fault: str = ""
 
@@ -389,6 +400,7 @@ class Outgoing(Value):
     reply_to_remote_id: str | None
     idempotency_key: str
     payload_hash: str
+    sent_before: bool = False  # an earlier request for this very revision has left
 
 
 class Attempt(Value):

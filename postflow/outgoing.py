@@ -32,6 +32,7 @@ async def gather(conn: AsyncConnection, delivery: Delivery, settings: Settings, 
         reply_to_remote_id=row["reply_to_remote_id"],
         idempotency_key=delivery.idempotency_key,
         payload_hash=_hash(content, media, row["reply_to_remote_id"]),
+        sent_before=delivery.first_sent_at is not None,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import httpx
 from pydantic import BaseModel, Field
 
+from postflow.errors import ConnectError
 from postflow.models import (
     Account,
     AppRegistration,
@@ -38,12 +39,24 @@ from postflow.models import (
 Checkpoint = Callable[[BaseModel], Awaitable[None]]
 
 
+class SignInField(Value):
+    """One line of a form in which a person signs in, where a network has no consent page."""
+
+    name: str  # "instance" is the server's address
+    label: str
+    hint: str = ""
+    value: str = ""  # what is filled in already
+    secret: bool = False  # never shown again
+
+
 class ConnectOption(Value):
     """One way to connect, as the connect page shows it."""
 
     key: str  # e.g. "instance", "instagram-login", "facebook-login"
     label: str
-    asks_for: Literal["instance", "nothing"]
+    #: instance: an address, then the consent page there · nothing: a button to the consent page · fields: a form
+    asks_for: Literal["instance", "nothing", "fields"]
+    fields: tuple[SignInField, ...] = ()
     hint: str = ""
     available: bool = True
     unavailable_because: str = ""
@@ -72,30 +85,34 @@ class Connected(Value):
 
     profile: Profile
     credentials: Credentials
+    notes: tuple[str, ...] = ()  # sentences for the person: connected, but
 
 
 class Platform(Protocol):
+    """What a network must (bodies of `...`) and may (the others) do. Derive from it: what has a body is inherited."""
+
     name: ClassVar[str]  # stored in accounts.platform
     label: ClassVar[str]  # shown to people
     #: nodeinfo software names this platform speaks; () when people do not type an address
-    software: ClassVar[frozenset[str]]
-    credentials_model: ClassVar[type[Credentials]]
+    software: ClassVar[frozenset[str]] = frozenset()
+    credentials_model: ClassVar[type[Credentials]] = Credentials
     #: the platform's own checkpointed state between prepare and commit; jsonb in deliveries.staged
     staged_model: ClassVar[type[BaseModel]]
     #: how early to prepare, and how old prepared things may get before they are made anew
-    prepare_lead_s: ClassVar[float]
-    staged_life_s: ClassVar[float]
+    prepare_lead_s: ClassVar[float] = 600
+    staged_life_s: ClassVar[float] = 20 * 3600
     #: True when the network fetches media from our public URL instead of being sent the bytes
-    fetches_media: ClassVar[bool]
+    fetches_media: ClassVar[bool] = False
 
     # -- connecting --------------------------------------------------------------------------------------
     def connect_options(self) -> Sequence[ConnectOption]: ...
 
-    def option_fields(self) -> Sequence[OptionField]: ...
+    def option_fields(self) -> Sequence[OptionField]:
+        return ()
 
     def parse_options(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The composer's fields (strings) -> what `Content.options[name]` stores. Raises Invalid({field: sentence})."""
-        ...
+        return {}
 
     async def server(self, http: httpx.AsyncClient, base_url: str) -> Server:
         """What the instance is and accepts, asked anew. Raises ConnectError when it is not one of this platform."""
@@ -103,28 +120,40 @@ class Platform(Protocol):
 
     async def register(
         self, http: httpx.AsyncClient, server: Server, redirect_uri: str, option: str
-    ) -> AppRegistration: ...
+    ) -> AppRegistration:
+        raise ConnectError(f"{self.label} has no consent page.")
 
-    async def authorize(self, server: Server, app: AppRegistration, *, state: str, option: str) -> Authorization: ...
+    async def knows_app(self, http: httpx.AsyncClient, server: Server, app: AppRegistration) -> bool:
+        """False only when the server says for certain that it has forgotten PostFlow: then it registers again."""
+        return True
+
+    async def authorize(self, server: Server, app: AppRegistration, *, state: str, option: str) -> Authorization:
+        raise ConnectError(f"{self.label} has no consent page.")
 
     async def exchange(
         self, http: httpx.AsyncClient, server: Server, app: AppRegistration, code: str, memo: Mapping[str, Any]
     ) -> Sequence[Connected]:
         """The code from the redirect -> the accounts it opens (several only on Facebook Login). Raises ConnectError."""
-        ...
+        raise ConnectError(f"{self.label} has no consent page.")
+
+    async def sign_in(self, http: httpx.AsyncClient, server: Server, typed: Mapping[str, str]) -> Sequence[Connected]:
+        """The fields of an option that asks for them -> the account they open. Raises ConnectError."""
+        raise ConnectError(f"{self.label} is connected on its own consent page.")
 
     # -- keeping alive -----------------------------------------------------------------------------------
     async def verify(self, http: httpx.AsyncClient, login: Login) -> Profile:
         """Does the token still work, and for whom? Raises Unauthorized, Retry."""
         ...
 
-    def refresh_due(self, login: Login, *, now: Any) -> bool: ...
+    def refresh_due(self, login: Login, *, now: Any) -> bool:
+        return False
 
     async def refresh(self, http: httpx.AsyncClient, login: Login) -> Credentials:
         """New credentials. Raises Unauthorized (reconnect), Retry (nothing changed), OutcomeUnknown (the old may be dead)."""
-        ...
+        return login.credentials
 
-    async def revoke(self, http: httpx.AsyncClient, login: Login) -> None: ...
+    async def revoke(self, http: httpx.AsyncClient, login: Login) -> None:
+        """Gives the access back where the network has a way to."""
 
     # -- composing ---------------------------------------------------------------------------------------
     def count(self, content: Content, limits: Limits) -> int: ...
@@ -139,7 +168,7 @@ class Platform(Protocol):
         """The `postflow.pictures.Recipe` that makes this upload fit, or None to send it as it is. `first` is the first
         upload of the post: some networks cut all pictures to its shape.
         """
-        ...
+        return None
 
     # -- publishing --------------------------------------------------------------------------------------
     async def prepare(
@@ -152,4 +181,5 @@ class Platform(Protocol):
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel, attempt: Attempt
     ) -> Verdict: ...
 
-    async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None: ...
+    async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
+        return receipt.permalink

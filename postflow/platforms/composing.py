@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 
+from postflow import counting
 from postflow.models import Content, Limits, Media, MediaKind, Problem
 
 
-def problems(content: Content, media: Sequence[Media], limits: Limits, length: int) -> list[Problem]:
-    return [*_text(content, limits, length), *_media(content, media, limits), *_poll(content, limits)]
+def problems(
+    content: Content, media: Sequence[Media], limits: Limits, length: int, *, is_reply: bool = False
+) -> list[Problem]:
+    return [
+        *_text(content, limits, length),
+        *_needed(media, limits, is_reply=is_reply),
+        *_media(content, media, limits),
+        *_poll(content, limits),
+    ]
 
 
 def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
@@ -14,6 +22,8 @@ def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
         yield Problem(sentence=f"The text is {length - limits.max_chars} characters too long ({limits.max_chars} fit).")
     if not (content.text.strip() or content.spoiler_text.strip() or content.attachments or content.poll):
         yield Problem(sentence="There is nothing to publish yet. Write something or add a picture.")
+    if limits.counting == "pixelfed" and length < counting.plain(content.text):
+        yield Problem(sentence="“<” opens a tag there: part of the text would vanish.", blocking=False)
     if content.language and not limits.language:
         yield Problem(sentence="The language is not kept there.", field="language", blocking=False)
     if content.spoiler_text and not limits.spoiler:
@@ -26,9 +36,15 @@ def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
         yield Problem(sentence=f"“{content.visibility}” is not offered there, only: {offered}.", field="visibility")
 
 
-def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator[Problem]:
-    if len(media) < limits.min_media:
+def _needed(media: Sequence[Media], limits: Limits, *, is_reply: bool) -> Iterator[Problem]:
+    """A picture may be a must; an answer to another post goes without."""
+    if is_reply and not limits.threads:
+        yield Problem(sentence="Threads are not offered there. Take this account off, or leave out the further parts.")
+    if len(media) < limits.min_media and not is_reply:
         yield Problem(sentence="A post needs a picture there. Add one, or take this account off.", field="media")
+
+
+def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator[Problem]:
     if len(media) > limits.max_media:
         yield Problem(
             sentence=f"{limits.max_media} pictures fit at most. Remove {len(media) - limits.max_media}.", field="media"
@@ -45,6 +61,10 @@ def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator
         most = limits.max_video_bytes if one.kind is MediaKind.video else limits.max_image_bytes
         if one.kind is not MediaKind.image and one.size_bytes > most:
             yield Problem(sentence=f"“{one.filename}” is too large: {most // 1_000_000} MB fit.", field=field)
+        pixels = {MediaKind.video: limits.max_video_pixels, MediaKind.gif: limits.max_gif_pixels}.get(one.kind)
+        if pixels is not None and one.width * one.height > pixels:
+            size = f"{one.width}×{one.height}"
+            yield Problem(sentence=f"“{one.filename}” ({size}) has too many pixels: {pixels:,} fit.", field=field)
         if len(attachment.alt_text) > limits.max_description_chars:
             yield Problem(sentence=f"This description may have {limits.max_description_chars} characters.", field=field)
         if not attachment.alt_text.strip():
@@ -60,9 +80,9 @@ def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
         return
     if not 2 <= len(poll.options) <= limits.polls.max_options:
         yield Problem(sentence=f"A poll needs 2 to {limits.polls.max_options} answers.", field="poll")
-    if any(len(option) > limits.polls.max_option_chars for option in poll.options):
+    if any(counting.graphemes(option) > limits.polls.max_option_chars for option in poll.options):
         yield Problem(sentence=f"An answer may have {limits.polls.max_option_chars} characters.", field="poll")
-    if len(set(poll.options)) < len(poll.options):
+    if len({option.strip() for option in poll.options}) < len(poll.options):
         yield Problem(sentence="Two answers of the poll are the same.", field="poll")
     if any(not option.strip() for option in poll.options):
         yield Problem(sentence="An answer of the poll is empty.", field="poll")

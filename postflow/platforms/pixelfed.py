@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 import httpx
 
-from postflow.errors import OutcomeUnknown, PublishError, Refused, Retry, Throttled, Unauthorized
+from postflow.errors import OutcomeUnknown, PublishError, Refused, Unauthorized
 from postflow.models import (
     Attempt,
     Credentials,
     Login,
     LookAgain,
     Outgoing,
+    Receipt,
     SafeToResend,
     Server,
     Undecidable,
@@ -24,12 +25,13 @@ from postflow.models import (
 from postflow.platforms import answers
 from postflow.platforms.base import ConnectOption
 from postflow.platforms.mastodon import Mastodon
-from postflow.platforms.traces import Staged
+from postflow.platforms.mastodon.traces import Staged
 
 REFRESH_AHEAD = timedelta(days=30)
 #: A request may still run this long after its connection broke.
 SETTLED = timedelta(seconds=60)
 LONGEST_HIDDEN = timedelta(minutes=10)
+DUPLICATE = "Duplicate idempotency"  # Pixelfed's own words are in English for everybody
 
 
 class Pixelfed(Mastodon):
@@ -62,6 +64,14 @@ class Pixelfed(Mastodon):
                 detail=error.detail,
             ) from None
 
+    async def _explained(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
+    ) -> Receipt | None:
+        """A key that was used before says that an earlier request arrived, not what became of it: that takes a look."""
+        if answers.said(answer).startswith(DUPLICATE):
+            return None
+        return await super()._explained(http, outgoing, staged, answer)
+
     def status(self, outgoing: Outgoing, staged: Staged) -> dict[str, Any]:
         body = super().status(outgoing, staged)
         body.pop("language", None)
@@ -75,11 +85,11 @@ class Pixelfed(Mastodon):
         if not staged.uploads:
             return Undecidable(why="Pixelfed does not list answers, so PostFlow cannot tell whether this one is out.")
         try:
-            unused = [await self._is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads]
+            unused = [await self.is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads]
         except Unauthorized:
             raise
         except PublishError as error:
-            return self._cannot_ask(attempt, error)
+            return self.cannot_ask(attempt, error)
         since_sent = attempt.now - attempt.sent_at
         if all(unused):
             if since_sent < SETTLED:
@@ -89,10 +99,9 @@ class Pixelfed(Mastodon):
             return LookAgain(in_s=60, why="Its pictures are gone, but it is not on the account yet.", absent=True)
         return Undecidable(why="Its pictures are gone, but Pixelfed shows no post: it may be stuck there as a draft.")
 
-    async def _is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
+    async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
         """An attached upload is not found (404, or 500 in Laravel's words). Raises for any other failure."""
-        url = f"{login.account.base_url}/api/v1/media/{remote_id}"
-        answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+        answer = await self._asked_for(http, login, remote_id)
         if answer.status_code == 404 or answers.said(answer).startswith("No query results"):
             return False
         self.understood(answer, commit=False)
@@ -114,7 +123,7 @@ class Pixelfed(Mastodon):
             return Unauthorized(
                 "The account's access has ended.", next_step="Connect the account again.", detail=detail
             )
-        if words.startswith("Duplicate idempotency"):
+        if words.startswith(DUPLICATE):
             return OutcomeUnknown("An earlier attempt reached Pixelfed.", code="duplicate_key", detail=detail)
         if isinstance(body, Mapping) and isinstance(body.get("errors"), Mapping):
             first = next(iter(body["errors"].values()), [words])
@@ -122,7 +131,4 @@ class Pixelfed(Mastodon):
             return Refused(
                 f"Pixelfed refused it: {said}", code="validation", next_step="Change the post.", detail=detail
             )
-        error = answers.refusal(answer, commit=commit)
-        if commit and isinstance(error, Retry | Throttled):
-            error.new_key = True  # the key was used up before the refusal
-        return error
+        return answers.refusal(answer, commit=commit)

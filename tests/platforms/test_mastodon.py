@@ -50,10 +50,35 @@ async def test_it_finds_the_post_behind_more_than_a_page_of_newer_ones(start: St
     assert verdict.receipt.remote_id == receipt.remote_id
 
 
-async def test_without_the_right_to_read_a_person_has_to_look(start: Start) -> None:
-    case = await start("mastodon", scopes=["profile", "write:media", "write:statuses"])
+WRITES_ONLY = ["profile", "write:media", "write:statuses"]
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+async def test_without_the_right_to_read_it_finds_what_everybody_sees(start: Start, pictures: int) -> None:
+    case = await start("mastodon", scopes=WRITES_ONLY, pictures=pictures)
+    receipt = await case.publish()
+    verdict = await case.look(absent_for_s=40)
+    assert isinstance(verdict, Found)
+    assert verdict.receipt.remote_id == receipt.remote_id
+
+
+@pytest.mark.parametrize("visibility", ["public", "private"])
+async def test_without_the_right_to_read_nothing_is_ever_held_to_be_absent(start: Start, visibility: str) -> None:
+    case = await start("mastodon", scopes=WRITES_ONLY, visibility=visibility)
+    await case.prepare()
+    if visibility == "private":
+        await case.commit()
+    assert isinstance(await case.look(absent_for_s=400), Undecidable)
+
+
+async def test_without_the_right_to_read_on_a_server_closed_to_strangers_a_person_has_to_look(start: Start) -> None:
+    case = await start("mastodon", scopes=WRITES_ONLY)
     await case.publish()
-    assert isinstance(await case.look(absent_for_s=40), Undecidable)
+    case.sandbox.configure("mastodon", closed=True)
+    try:
+        assert isinstance(await case.look(absent_for_s=40), Undecidable)
+    finally:
+        case.sandbox.configure("mastodon", closed=False)
 
 
 @pytest.mark.parametrize("network", ["mastodon", "gotosocial"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from postflow.errors import OutcomeUnknown, Refused, Unauthorized
+from postflow.errors import OutcomeUnknown, Refused, StageLost, Unauthorized
 from postflow.models import LookAgain, SafeToResend, Undecidable
 from tests.platforms.conftest import Start
 
@@ -32,6 +32,26 @@ async def test_a_stuck_draft_is_never_sent_again(start: Start) -> None:
     case.sandbox.faults.clear()
     assert isinstance(await case.look(absent_for_s=40), LookAgain)
     assert isinstance(await case.look(absent_for_s=700, sent_s_ago=700), Undecidable)
+
+
+async def test_uploads_that_an_earlier_attempt_took_into_a_draft_are_never_sent_anew(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+    case.fault("stuck_draft")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    case.changed(sent_before=True, idempotency_key="an hour later the first key is forgotten")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+
+
+async def test_uploads_that_are_gone_at_the_first_attempt_are_made_anew_under_a_new_key(start: Start) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+    case.staged.uploads[0].remote_id = "999999"
+    with pytest.raises(StageLost) as caught:
+        await case.commit()
+    assert caught.value.new_key
 
 
 async def test_an_account_that_never_signed_in_is_told_so(start: Start) -> None:

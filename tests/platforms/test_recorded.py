@@ -66,7 +66,7 @@ def test_the_limits_of_recorded_servers_are_read(name: str, chars: int, media: i
     bodies = [body for entry in seen if (body := answers.parsed(answer(entry)))]  # the longest were cut off
     assert bodies
     for body in bodies:
-        limits = software.limits(name.split("-")[0], body)
+        limits = software.limits(*name.split("-"), body)
         assert (limits.max_chars, limits.max_media, limits.counting) == (chars, media, counting)
         assert "image/jpeg" in limits.mime_types
 
@@ -81,13 +81,13 @@ def test_the_limits_of_recorded_servers_are_read(name: str, chars: int, media: i
     ],
 )
 def test_a_server_that_says_nonsense_gets_the_usual_limits(instance: dict[str, Any]) -> None:
-    limits = software.limits("mastodon", instance)
+    limits = software.limits("mastodon", "4.1.2", instance)
     assert (limits.max_chars, limits.max_media, limits.chars_per_url) == (500, 4, 23)
     assert limits.polls is None
 
 
 def test_forks_say_their_limits_at_the_top() -> None:
-    limits = software.limits("pleroma", {"max_toot_chars": 5000, "poll_limits": {"max_options": 20}})
+    limits = software.limits("pleroma", "2.7.2", {"max_toot_chars": 5000, "poll_limits": {"max_options": 20}})
     assert limits.max_chars == 5000
     assert limits.polls
     assert limits.polls.max_options == 20

@@ -37,7 +37,7 @@ from postflow.models import (
     utc_now,
 )
 from postflow.platforms import answers
-from postflow.platforms.base import Authorization, Checkpoint, Connected, ConnectOption, OptionField
+from postflow.platforms.base import Authorization, Checkpoint, Connected, ConnectOption, OptionField, Platform
 from postflow.platforms.instagram import (
     composing,
     containers,
@@ -56,7 +56,7 @@ YOUNGEST = timedelta(hours=24)  # a younger token cannot be refreshed
 CHECK_EVERY = timedelta(hours=20)  # Facebook Login: once a day, whenever the periodic job comes by
 
 
-class Instagram:
+class Instagram(Platform):
     name: ClassVar[str] = "instagram"
     label: ClassVar[str] = "Instagram"
     software: ClassVar[frozenset[str]] = frozenset()

@@ -20,7 +20,8 @@ const HASHTAG = new RegExp(String.raw`(?<![${WORD}&])#[${WORD}]+`, "gu");
 const HANDLE = new RegExp(String.raw`(?<![${WORD}.])@[${WORD}](?:[${WORD}.]*[${WORD}])?`, "gu");
 const segmenter = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
-const graphemes = (text) => [...segmenter.segment(text)].length;
+const clusters = (text) => [...segmenter.segment(text)].length;
+const graphemes = (text, spoiler = "") => clusters(text) + clusters(spoiler);
 const plain = (text) => [...text].length;
 
 function mastodon(text, spoiler = "", perUrl = 23) {

@@ -1,7 +1,8 @@
 """What a lost request left on the account: the account's own statuses, and which of them is the one we sent.
 
-A status with our uploads is ours. Without uploads it must be of our app, not older than the request, an answer to the
-same status, and have our words as its source; rendered content alone never proves that it is not ours.
+A status with our uploads is ours. Without uploads, or where statuses do not keep the uploads' ids, it must be of our
+app, not older than the request, an answer to the same status, and have our words as its source; rendered content alone
+never proves that it is not ours.
 """
 
 import html
@@ -9,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -17,9 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from postflow.errors import Retry
 from postflow.models import Attempt, Login, Outgoing
 from postflow.platforms import answers
-
-if TYPE_CHECKING:
-    from postflow.platforms.mastodon import Mastodon
+from postflow.platforms.mastodon.speaking import Speaking
 
 Status = Mapping[str, Any]
 Match = Literal["ours", "another", "unclear"]
@@ -28,8 +27,6 @@ Match = Literal["ours", "another", "unclear"]
 SKEW = timedelta(minutes=2)
 PAGE = 40
 MOST_PAGES = 30
-#: Servers that tell which app made a status; the others name none, or always the same one.
-NAMES_APPS = frozenset({"mastodon", "hometown", "gotosocial"})
 
 
 class Upload(BaseModel):
@@ -52,17 +49,26 @@ class Staged(BaseModel):
 
 
 async def page(
-    platform: "Mastodon", http: httpx.AsyncClient, login: Login, *, limit: int = PAGE, before: str | None = None
+    platform: Speaking,
+    http: httpx.AsyncClient,
+    login: Login,
+    *,
+    limit: int = PAGE,
+    before: str | None = None,
+    as_stranger: bool = False,
 ) -> httpx.Response:
-    """The newest own statuses, or those older than `before`."""
+    """The newest own statuses, or those older than `before`; without a token only what everybody sees."""
     params: dict[str, Any] = {"limit": limit, "exclude_reblogs": "true"}
     if before:
         params["max_id"] = before
     url = f"{login.account.base_url}/api/v1/accounts/{login.account.remote_id}/statuses"
-    return await answers.ask(http, "GET", url, params=params, headers=platform.bearer(login.credentials))
+    headers = {} if as_stranger else platform.bearer(login.credentials)
+    return await answers.ask(http, "GET", url, params=params, headers=headers)
 
 
-async def since(platform: "Mastodon", http: httpx.AsyncClient, login: Login, anchor: str | None) -> list[Status]:
+async def since(
+    platform: Speaking, http: httpx.AsyncClient, login: Login, anchor: str | None, *, as_stranger: bool = False
+) -> list[Status]:
     """Every own status newer than the anchor. Raises Retry when they are too many to read in one go.
 
     Walks down by max_id: Pixelfed's min_id gives the newest page only and would hide what lies between.
@@ -70,7 +76,7 @@ async def since(platform: "Mastodon", http: httpx.AsyncClient, login: Login, anc
     found: list[Status] = []
     before: str | None = None
     for _ in range(MOST_PAGES):
-        statuses = platform.listed(await page(platform, http, login, before=before))
+        statuses = platform.listed(await page(platform, http, login, before=before, as_stranger=as_stranger))
         newer = [one for one in statuses if anchor is None or order(one) > order({"id": anchor})]
         found += newer
         if not statuses or len(newer) < len(statuses):
@@ -90,14 +96,16 @@ def has_our_uploads(status: Status, staged: Staged) -> bool:
 
 
 async def match(
-    platform: "Mastodon", http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, status: Status
+    platform: Speaking, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, status: Status
 ) -> Match:
     if has_our_uploads(status, staged):
         return "ours"
-    if status.get("media_attachments") or (staged.uploads and outgoing.server.capabilities.media_guard):
-        return "another"  # a server that knows no guard may have published our words without the pictures
-    if staged.uploads and not outgoing.content.text.strip():
-        return "another"
+    known = outgoing.server.capabilities
+    if known.keeps_media_ids:
+        if status.get("media_attachments") or (staged.uploads and known.media_guard):
+            return "another"  # a server that knows no guard may have published our words without the pictures
+        if staged.uploads and not outgoing.content.text.strip():
+            return "another"
     if not _could_be(outgoing, attempt, status):
         return "another"
     return await _by_words(platform, http, outgoing, status)
@@ -105,7 +113,7 @@ async def match(
 
 def _could_be(outgoing: Outgoing, attempt: Attempt, status: Status) -> bool:
     app, name = status.get("application"), None
-    if isinstance(app, Mapping) and outgoing.server.software in NAMES_APPS:
+    if isinstance(app, Mapping) and outgoing.server.capabilities.names_app:
         name = app.get("name")
     if name is not None and name != "PostFlow":
         return False
@@ -115,12 +123,12 @@ def _could_be(outgoing: Outgoing, attempt: Attempt, status: Status) -> bool:
     return bool(status.get("poll")) == bool(outgoing.content.poll) and _made_after(status, attempt.first_sent_at - SKEW)
 
 
-async def _by_words(platform: "Mastodon", http: httpx.AsyncClient, outgoing: Outgoing, status: Status) -> Match:
+async def _by_words(platform: Speaking, http: httpx.AsyncClient, outgoing: Outgoing, status: Status) -> Match:
     content = outgoing.content
     asked = (normal(content.text), normal(content.spoiler_text))
     url = f"{outgoing.login.account.base_url}/api/v1/statuses/{status['id']}/source"
     answer = await answers.ask(http, "GET", url, headers=platform.bearer(outgoing.login.credentials))
-    if answer.status_code in (404, 405, 501):
+    if answer.status_code in (403, 404, 405, 501):  # no such thing there, or not for this token
         shown = normal(_plain(str(status.get("content") or "")))
         return "ours" if asked[0] and shown == asked[0] else "unclear"
     source = platform.understood(answer, commit=False)

@@ -1,0 +1,64 @@
+"""The status a server made, held against what was asked for: whatever it changed or left out is told to the person."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from postflow.models import Outgoing, Receipt
+
+
+def receipt(status: Mapping[str, Any], outgoing: Outgoing) -> Receipt:
+    notes = tuple(_differences(status, outgoing))
+    return Receipt(remote_id=str(status["id"]), permalink=_link(status), notes=notes)
+
+
+def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
+    """Only what the answer says for certain: a field it does not have proves nothing."""
+    content = outgoing.content
+    yield from _media(status, outgoing)
+    visibility, wanted = status.get("visibility"), content.visibility.value
+    if visibility and visibility != wanted:
+        yield f"The server made it “{visibility}” instead of “{wanted}”."
+    yield from _hidden(status, outgoing)
+    language = status.get("language")
+    if content.language and language and outgoing.server.limits.language and not _same(language, content.language):
+        yield f"The server marks its language as “{language}” instead of “{content.language}”."
+    if content.poll and "poll" in status and not status["poll"]:
+        yield "The server left out the poll."
+    parent = outgoing.reply_to_remote_id
+    if parent and "in_reply_to_id" in status and str(status["in_reply_to_id"]) != parent:
+        yield "The server does not show it as an answer to the part before it."
+
+
+def _media(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
+    shown = [one for one in status.get("media_attachments") or [] if isinstance(one, Mapping)]
+    missing, sent = len(outgoing.media) - len(shown), len(outgoing.media)
+    if missing > 0:
+        yield f"The server left out {missing} of {sent} pictures."
+        return
+    for place, (one, media) in enumerate(zip(shown, outgoing.media, strict=False), start=1):
+        if media.alt_text and "description" in one and not one["description"]:
+            yield f"The server left out the description of picture {place}."
+
+
+def _hidden(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
+    content, sensitive = outgoing.content, status.get("sensitive")
+    if content.text.strip() and content.spoiler_text.strip() and status.get("spoiler_text") == "":
+        yield "The server left out the content warning."
+    wanted = content.sensitive or bool(content.spoiler_text)
+    if wanted and sensitive is False and outgoing.media:
+        yield "The server does not hide its pictures."
+    if not wanted and sensitive is True:
+        yield "The server marked it as sensitive."
+
+
+def _same(one: Any, other: str) -> bool:
+    """ "pt-BR" is "pt"."""
+    return str(one).lower().split("-")[0] == other.lower().split("-")[0]
+
+
+def _link(status: Mapping[str, Any]) -> str | None:
+    for name in ("url", "uri"):
+        value = status.get(name)
+        if isinstance(value, str) and value.startswith(("https://", "http://")):
+            return value
+    return None

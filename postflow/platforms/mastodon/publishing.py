@@ -1,0 +1,236 @@
+"""Publishing: uploads ahead of time, then the one visible call, whose answer is held against what was asked for."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import httpx
+from pydantic import BaseModel
+
+from postflow.errors import NotReady, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
+from postflow.models import Login, Outgoing, OutgoingMedia, Profile, Receipt, utc_now
+from postflow.platforms import answers
+from postflow.platforms.base import Checkpoint
+from postflow.platforms.mastodon import traces
+from postflow.platforms.mastodon.answered import receipt
+from postflow.platforms.mastodon.speaking import Speaking
+from postflow.platforms.mastodon.traces import Staged, Upload
+
+#: Idempotency keys that a refusal or a fault has used up.
+BURNS_KEYS = frozenset({"tripwire", "cached"})
+#: A key that is known answers with the first status, also when it is gone.
+REPLAYS = frozenset({"replay", "bug500"})
+UPLOAD_S = 300
+
+
+class Publishing(Speaking):
+    staged_life_s: ClassVar[float]
+
+    async def verify(self, http: httpx.AsyncClient, login: Login) -> Profile:
+        raise NotImplementedError
+
+    # -- minutes early -----------------------------------------------------------------------------------
+
+    async def prepare(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel | None, checkpoint: Checkpoint
+    ) -> BaseModel:
+        stage = staged if isinstance(staged, Staged) else Staged()
+        oldest = utc_now() - timedelta(seconds=self.staged_life_s)
+        stage.uploads = [upload for upload in stage.uploads if upload.uploaded_at > oldest]
+        if not stage.anchored:
+            stage.anchor, stage.anchored = await self._newest(http, outgoing.login), True
+            await checkpoint(stage)
+        done = {upload.media_id for upload in stage.uploads}
+        for place, media in enumerate(outgoing.media, start=1):
+            if media.media_id not in done:
+                stage.uploads.append(await self._upload(http, outgoing, media, place))
+                await checkpoint(stage)
+        for upload in stage.uploads:
+            if not upload.ready:
+                await self._poll(http, outgoing, upload)
+                await checkpoint(stage)
+        return stage
+
+    async def _newest(self, http: httpx.AsyncClient, login: Login) -> str | None:
+        answer = await traces.page(self, http, login, limit=1)
+        if answer.status_code == 403:
+            return None  # no read:statuses: reconciling will have to ask the person
+        found = self.listed(answer)
+        return str(found[0]["id"]) if found and found[0].get("id") else None
+
+    async def _upload(self, http: httpx.AsyncClient, outgoing: Outgoing, media: OutgoingMedia, place: int) -> Upload:
+        answer = await self._sent(http, outgoing.login, media)
+        try:
+            body = self.understood(answer, commit=False)
+        except Refused as error:
+            what = f"Picture {place}" if len(outgoing.media) > 1 else "The picture"
+            raise Refused(
+                f"{what} was not taken. {error.sentence}",
+                code=error.code,
+                next_step="Replace it, then try again.",
+                detail=error.detail,
+            ) from None
+        if not body.get("id"):
+            raise Retry("The server took a picture but did not say where it put it.", code="no_id")
+        ready = answer.status_code != 202 or not outgoing.server.capabilities.async_media
+        return Upload(media_id=media.media_id, remote_id=str(body["id"]), uploaded_at=utc_now(), ready=ready)
+
+    async def _sent(self, http: httpx.AsyncClient, login: Login, media: OutgoingMedia) -> httpx.Response:
+        form = {"description": media.alt_text} if media.alt_text else {}
+        if media.focus:
+            form["focus"] = f"{media.focus.x:.2f},{media.focus.y:.2f}"
+        file = (f"{media.media_id}.{media.mime.rsplit('/', 1)[-1]}", media.data, media.mime)
+        for generation in ("v2", "v1"):
+            url = f"{login.account.base_url}/api/{generation}/media"
+            answer = await answers.ask(
+                http,
+                "POST",
+                url,
+                data=form,
+                files={"file": file},
+                headers=self.bearer(login.credentials),
+                timeout=UPLOAD_S,
+            )
+            if answer.status_code not in (404, 405):  # older and smaller servers know v1 only
+                break
+        return answer
+
+    async def _poll(self, http: httpx.AsyncClient, outgoing: Outgoing, upload: Upload) -> None:
+        answer = await self._asked_for(http, outgoing.login, upload.remote_id)
+        if answer.status_code == 206:
+            raise NotReady("The server is still processing a video.", retry_in_s=5)
+        if answer.status_code == 404 and outgoing.server.capabilities.media_tells:
+            raise StageLost("The server has lost an upload.", detail="media 404")
+        if answer.status_code == 422:
+            raise Refused("The server cannot process a video or picture.", code="media_unprocessable")
+        if answer.status_code != 404:  # elsewhere a 404 says nothing: the status will tell
+            self.understood(answer, commit=False)
+        upload.ready = True
+
+    async def _asked_for(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> httpx.Response:
+        url = f"{login.account.base_url}/api/v1/media/{remote_id}"
+        return await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+
+    # -- the one visible call ----------------------------------------------------------------------------
+
+    async def commit(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> Receipt:
+        assert isinstance(staged, Staged)
+        headers = {**self.bearer(outgoing.login.credentials), "Idempotency-Key": outgoing.idempotency_key}
+        url = f"{outgoing.login.account.base_url}/api/v1/statuses"
+        answer = await answers.ask(http, "POST", url, commit=True, json=self.status(outgoing, staged), headers=headers)
+        if answer.is_client_error and (settled := await self._explained(http, outgoing, staged, answer)):
+            return settled
+        try:
+            body = self.understood(answer, commit=True)
+        except Throttled as error:
+            error.new_key |= outgoing.server.capabilities.idempotency in BURNS_KEYS
+            raise
+        if not body.get("id"):
+            raise answers.lost("an answer without an id")
+        return receipt(body, outgoing)
+
+    def status(self, outgoing: Outgoing, staged: Staged) -> dict[str, Any]:
+        """Every parameter explicitly: what is left out takes the account's defaults."""
+        content, by_media = outgoing.content, {upload.media_id: upload.remote_id for upload in staged.uploads}
+        body: dict[str, Any] = {
+            "status": content.text,
+            "visibility": content.visibility.value,
+            "sensitive": content.sensitive or bool(content.spoiler_text),
+            "spoiler_text": content.spoiler_text,
+            "media_ids": [by_media[media.media_id] for media in outgoing.media],
+        }
+        if not content.text and not outgoing.server.capabilities.empty_text:
+            del body["status"]
+        if content.language:
+            body["language"] = content.language
+        if outgoing.reply_to_remote_id:
+            body["in_reply_to_id"] = outgoing.reply_to_remote_id
+        if content.poll:
+            body["poll"] = {
+                "options": list(content.poll.options),
+                "expires_in": content.poll.expires_in_s,
+                "multiple": content.poll.multiple,
+                "hide_totals": content.poll.hide_totals,
+            }
+        return body
+
+    async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
+        if receipt.remote_id is None:
+            return None
+        url = f"{login.account.base_url}/api/v1/statuses/{receipt.remote_id}"
+        answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+        return self.understood(answer, commit=False).get("url")
+
+    # -- refusals that mean more than they say -----------------------------------------------------------
+
+    async def _explained(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
+    ) -> Receipt | None:
+        """Error texts come in the person's language, so what a refusal is about is found out by asking."""
+        if answer.status_code in (400, 422) and staged.uploads:
+            return await self._uploads_used(http, outgoing, staged, answer)
+        if answer.status_code == 403:
+            await self._still_welcome(http, outgoing.login)
+        if answer.status_code == 404:
+            return await self._missing(http, outgoing)
+        return None
+
+    async def _uploads_used(
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
+    ) -> Receipt | None:
+        """Uploads are refused when they are gone, and when an earlier request of ours has already used them."""
+        try:
+            named = any(upload.remote_id in answers.said(answer) for upload in staged.uploads)
+            if not (named or await self._is_gone(http, outgoing, staged)):
+                return None
+            own = await traces.since(self, http, outgoing.login, staged.anchor)
+        except PublishError as error:
+            raise answers.lost(f"uploads refused, and no look possible: {error.detail or error.code}") from None
+        for status in own:
+            if traces.has_our_uploads(status, staged):
+                return receipt(status, outgoing)
+        if outgoing.sent_before and outgoing.server.capabilities.idempotency == "tripwire":
+            raise answers.lost("uploads used, but in no post: an earlier attempt may be stuck as a draft")
+        raise StageLost(
+            "The server no longer knows the uploaded pictures.",
+            new_key=outgoing.server.capabilities.idempotency in BURNS_KEYS,
+            detail=answers.said(answer),
+        )
+
+    async def _is_gone(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged) -> bool:
+        if not outgoing.server.capabilities.media_tells:
+            return False
+        return not all([await self.is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads])
+
+    async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
+        """Still there and in no status, on servers where `media_tells`. Raises when the server cannot be asked."""
+        answer = await self._asked_for(http, login, remote_id)
+        if answer.status_code == 404:
+            return False
+        if answer.status_code != 422:  # what cannot be processed is in no status either
+            self.understood(answer, commit=False)
+        return True
+
+    async def _still_welcome(self, http: httpx.AsyncClient, login: Login) -> None:
+        """403 may mean this post, or the whole account. Raises Unauthorized for the account."""
+        try:
+            await self.verify(http, login)
+        except Unauthorized:
+            raise
+        except PublishError:
+            return
+
+    async def _missing(self, http: httpx.AsyncClient, outgoing: Outgoing) -> Receipt | None:
+        """404: what it answers to is gone, or the status our earlier request made was deleted meanwhile."""
+        if outgoing.reply_to_remote_id:
+            url = f"{outgoing.login.account.base_url}/api/v1/statuses/{outgoing.reply_to_remote_id}"
+            parent: Mapping[str, str] = self.bearer(outgoing.login.credentials)
+            if (await answers.ask(http, "GET", url, headers=parent)).status_code == 404:
+                raise Refused(
+                    "The part it answers is no longer there.",
+                    code="parent_gone",
+                    next_step="Publish it as a post of its own.",
+                )
+        if outgoing.sent_before and outgoing.server.capabilities.idempotency in REPLAYS:
+            return Receipt(remote_id=None, notes=("It had gone out, and was deleted there since.",))
+        return None
