@@ -148,6 +148,37 @@ def login_of(conn: Connection, user_id: int, account_id: int, keys: Keys) -> Log
         return _login(cursor.execute(_LOGIN, {"id": account_id}).fetchone(), keys)
 
 
+def logins(conn: Connection, platform: str, keys: Keys) -> list[Login]:
+    """Every account on this network that can still be opened, of anyone here; locked until the transaction ends."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT id FROM accounts WHERE platform = %(platform)s AND sealed IS NOT NULL ORDER BY id FOR UPDATE",
+            {"platform": platform},
+        ).fetchall()
+        return [_login(cursor.execute(_LOGIN, {"id": row["id"]}).fetchone(), keys) for row in rows]
+
+
+def end_access(conn: Connection, login: Login, reason: str) -> bool:
+    """active → needs_reconnect, as the network itself told us. False when it was so before."""
+    done = conn.execute(
+        "UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s WHERE id = %(id)s AND state = 'active'",
+        {"id": login.account.id, "reason": reason},
+    )
+    return done.rowcount == 1
+
+
+def forget_person(conn: Connection, account_id: int) -> None:
+    """Who they are on the network; the row stays for the posts that went out through it."""
+    conn.execute(
+        """
+        UPDATE accounts SET remote_id = 'deleted-' || id, handle = '(deleted)', display_name = '', avatar_url = NULL,
+               profile_url = NULL
+         WHERE id = %(id)s AND state = 'disconnected'
+        """,
+        {"id": account_id},
+    )
+
+
 def shares_token(conn: Connection, login: Login, keys: Keys) -> bool:
     """Does any other account, of anyone here, stand on this very token? Sealed texts differ, so each is opened."""
     rows = conn.execute(

@@ -142,6 +142,17 @@ def cancel(conn: Connection, delivery_ids: Sequence[int], sentence: str) -> list
     )
 
 
+def forget_remote(conn: Connection, account_id: int) -> None:
+    """No arrow: where it is published is no longer known here. What is on its way keeps what it needs."""
+    conn.execute(
+        """
+        UPDATE deliveries SET remote_id = NULL, permalink = NULL, staged = NULL, staged_at = NULL
+         WHERE account_id = %(id)s AND status NOT IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown')
+        """,
+        {"id": account_id},
+    )
+
+
 def ask_again(conn: Connection, delivery_id: int, at: datetime, sentence: str) -> list[Delivery]:
     """failed, missed, cancelled → scheduled: the person wants another try; lateness counts from now."""
     return _moved(

@@ -25,6 +25,7 @@ _INSTAGRAM_OFFSET = 3
 _HOST = "127.0.0.1"
 #: What the sandbox's Instagram knows PostFlow as (sandbox/software.py).
 _INSTAGRAM_APP = ("990000000000001", "sandbox-instagram-secret")
+_FACEBOOK_APP = ("880000000000001", "sandbox-facebook-secret")
 
 
 def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
@@ -121,6 +122,8 @@ def settings(home: Path, database_url: str, port: int, sandbox_port: int) -> dic
         "POSTFLOW_INSTAGRAM_URL": f"http://{_HOST}:{sandbox_port + _INSTAGRAM_OFFSET}",
         "POSTFLOW_INSTAGRAM_APP_ID": app_id,
         "POSTFLOW_INSTAGRAM_APP_SECRET": app_secret,
+        "POSTFLOW_FACEBOOK_APP_ID": _FACEBOOK_APP[0],
+        "POSTFLOW_FACEBOOK_APP_SECRET": _FACEBOOK_APP[1],
         "PYTHONUNBUFFERED": "1",
         **kept_secrets(home),
     }

@@ -1,5 +1,6 @@
 """What `postflow doctor` looks at: settings, database, tables, clocks, workers; and what to do about each."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -7,7 +8,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from postflow import config, db, errors
+from postflow import config, db, errors, net
+from postflow.platforms.instagram import reachable
 
 _CLOCK_TOLERANCE_S = 1.0
 _OLDEST_SERVER = 130000
@@ -29,6 +31,7 @@ def examine() -> Iterator[Finding]:
         return
     yield Finding("Settings", True, "complete")
     yield _address(settings)
+    yield from instagram(settings)
     try:
         conn = db.connect(settings.database_url.get_secret_value())
     except errors.Misconfigured as refused:
@@ -51,6 +54,20 @@ def _address(settings: config.Settings) -> Finding:
         return Finding("Address", True, settings.public_url)
     sentence = f"{settings.public_url} is not https; sign-in cookies and Instagram need it. Set POSTFLOW_PUBLIC_URL."
     return Finding("Address", False, sentence)
+
+
+def instagram(settings: config.Settings) -> Iterator[Finding]:
+    """Where Instagram is set up: could Meta fetch a picture from here? Tried through the public address."""
+    ready = settings.instagram_app_id or settings.facebook_app_id
+    if not ready or settings.instagram_url:
+        return
+    fault = asyncio.run(_probed(settings))
+    yield Finding("Instagram", fault is None, fault or f"a picture was fetched from {settings.public_url}")
+
+
+async def _probed(settings: config.Settings) -> str | None:
+    async with net.client(settings) as http:
+        return await reachable.probe(http, settings)
 
 
 def _server(conn: psycopg.Connection) -> Finding:

@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
-from postflow import accounts, connecting, db, errors, net, risks
+from postflow import accounts, connecting, db, errors, net, risks, servers
 from postflow.risks import Risk
 from web import database, headers
 
@@ -110,7 +110,19 @@ def _page(wrong: Mapping[str, list[str]] | None = None, typed: str = "") -> str:
         errors=wrong or {},
         by_address=[way.platform.label for way in ways if way.option.asks_for == "instance"],
         by_button=[way for way in ways if way.option.asks_for == "nothing"],
+        warnings=_warnings(ways),
     )
+
+
+def _warnings(ways: list[connecting.Way]) -> dict[str, str]:
+    """What would keep a network that fetches from us from doing so: by the settings, or when that was last tried."""
+    found = {way.option.key: way.option.warning for way in ways if way.option.warning}
+    with database.connection() as conn:
+        for way in (one for one in ways if one.platform.fetches_media):
+            server = servers.get(conn, way.platform.name, "")
+            if server is not None and server.capabilities.fetch_fault:
+                found.setdefault(way.option.key, server.capabilities.fetch_fault)
+    return found
 
 
 def _listed(stored: list) -> str:

@@ -14,7 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
 
 from postflow import config, db, logs
-from web import accounts, auth, headers, health, limits, mishaps, shown
+from web import accounts, auth, headers, health, limits, meta, mishaps, shown
 
 log = structlog.stdlib.get_logger("web")
 _STATIC = Path(__file__).parent / "static"
@@ -30,13 +30,14 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.extensions["release"] = version("postflow")
     _configure(app, settings)
     _static_files(app)
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
+    csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead
     limits.register(app, settings)
     headers.register(app, settings)
     shown.register(app)
     mishaps.register(app)
     auth.register(app)
-    for blueprint in (auth.bp, accounts.bp, health.bp):
+    for blueprint in (auth.bp, accounts.bp, health.bp, meta.bp):
         app.register_blueprint(blueprint)
     _register_pages(app)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)

@@ -202,7 +202,7 @@ def _part(conn: Connection, content: Content, account: Account, server: Server |
     attached = media.get_many(conn, current_user.id, [one.media_id for one in content.attachments])
     previews = []
     for one, attachment in zip(attached, content.attachments, strict=True):
-        recipe = platform.recipe(content, one, server)
+        recipe = platform.recipe(content, one, server, attached[0])
         address = _address(content, one, account) if recipe else ""
         previews.append(Preview(one, attachment.alt_text, address, pictures.change(one, recipe)))
     return PartVerdict(platform.count(content, server.limits), server.limits.max_chars, previews)

@@ -51,10 +51,11 @@ def preview(media_id: int, account_id: int) -> Response:
     with database.connection() as conn:
         account = accounts.get(conn, current_user.id, account_id)
         server = servers.get(conn, account.platform, account.base_url)
-        found = media.get_many(conn, current_user.id, [media_id])
-        if server is None or not found:
+        first = [one.media_id for one in content.attachments][:1]
+        found = media.get_many(conn, current_user.id, [*first, media_id])
+        if server is None or not found or found[-1].id != media_id:
             raise errors.NotFound("There is no such picture.")
-        recipe = platforms.get(account.platform).recipe(content, found[0], server)
+        recipe = platforms.get(account.platform).recipe(content, found[-1], server, found[0])
         if recipe is None:
             raise errors.NotFound("This is passed on as it is.")
         file = media.rendition(conn, current_user.id, media_id, recipe)

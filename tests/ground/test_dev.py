@@ -37,6 +37,8 @@ def test_the_sandboxes_instagram_is_where_and_who_dev_says(tmp_path: Path):
     profile = software.profile("instagram")
     assert ours["POSTFLOW_INSTAGRAM_APP_ID"] == profile.app_id
     assert ours["POSTFLOW_INSTAGRAM_APP_SECRET"] == profile.app_secret
+    assert ours["POSTFLOW_FACEBOOK_APP_ID"] == profile.facebook_app_id
+    assert ours["POSTFLOW_FACEBOOK_APP_SECRET"] == profile.facebook_app_secret
 
 
 def test_what_the_person_set_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
