@@ -137,8 +137,9 @@ async def send_signed_request(call: Call) -> wire.Response:
     secret = instance.profile.app_secret
     if given.text("flavour") == "facebook":
         secret = instance.profile.facebook_app_secret
+    number = who.id if who else given.text("account", "0")
     payload = {
-        "user_id": who.id if who else given.text("account", "0"),
+        "user_id": f"77{number}" if given.text("flavour") == "facebook" else number,
         "issued_at": int(network.clock.now()),
     }
     form = {"signed_request": signed_request(payload, given.text("secret", secret))}

@@ -169,9 +169,12 @@ class Sandbox:
         """The sandbox's clock, epoch seconds."""
         return self.network.clock.now()
 
-    def signed_request(self, account: Credentials, secret: str | None = None) -> str:
-        """What Meta would post to a deauthorise or data-deletion callback for this account."""
-        payload = {"user_id": account.account_id, "issued_at": int(self.now())}
+    def signed_request(self, account: Credentials, secret: str | None = None, user_id: str | None = None) -> str:
+        """What Meta would post to a deauthorise or data-deletion callback for this account; through Facebook Login
+        for its person.
+        """
+        who = user_id or (f"77{account.account_id}" if account.user_token else account.account_id)
+        payload = {"user_id": who, "issued_at": int(self.now())}
         return control.signed_request(payload, secret or account.client_secret)
 
     def go_down(self, name: str | Instance) -> None:
