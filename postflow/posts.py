@@ -76,6 +76,19 @@ def thread(conn: Connection, user_id: int, post_id: int) -> list[Post]:
         ).fetchall()
 
 
+def first_of(conn: Connection, user_id: int, post_id: int) -> int:
+    """The id of the thread's first part; a post that is no thread is its own. Raises NotFound."""
+    row = conn.execute(
+        "WITH RECURSIVE parts AS (SELECT id, parent_id FROM posts WHERE id = %(id)s AND user_id = %(user_id)s"
+        " UNION ALL SELECT p.id, p.parent_id FROM posts p JOIN parts ON p.id = parts.parent_id)"
+        " SELECT id FROM parts WHERE parent_id IS NULL",
+        {"id": post_id, "user_id": user_id},
+    ).fetchone()
+    if row is None:
+        raise NotFound("There is no such post.")
+    return row[0]
+
+
 def lines(conn: Connection, user_id: int, post_ids: Sequence[int]) -> dict[int, list[Line]]:
     """Deliveries with their accounts, by post."""
     rows = deliveries.of_posts(conn, user_id, post_ids)

@@ -1,16 +1,15 @@
 """The composer's page: the form as typed, uploads that come with it, and what each network says before it is sent."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from flask import render_template, request, url_for
 from flask_login import current_user
 from psycopg import Connection
 
-from postflow import accounts, media, pictures, platforms, scheduling, servers
+from postflow import accounts, db, media, pictures, platforms, scheduling, servers
 from postflow.errors import Invalid, NotFound
-from postflow.models import Account, Content, Media, NewPost, Problem, Server
+from postflow.models import Account, Content, Media, Problem, Server
 from web import database, forms, languages, walltime
 
 Wrong = Mapping[str, Sequence[str]]
@@ -62,9 +61,8 @@ def page(shown: dict[str, Any], post_id: int | None = None, wrong: Wrong | None 
 
 def checked(shown: dict[str, Any], post_id: int | None) -> str:
     """Nothing is stored. A script gets only the verdicts. Raises Invalid when the form cannot be understood."""
-    wanted = forms.new_post(shown, now=_now(), action="check")
     with database.connection() as conn:
-        found = _verdicts(conn, wanted)
+        found = _verdicts(conn, shown)
     if "HX-Request" in request.headers:
         return render_template("posts/_check.html", checked=found)
     return _rendered("posts/compose.html", shown, post_id, {}, found)
@@ -174,15 +172,16 @@ def rearranged(shown: dict[str, Any]) -> bool:
 def _check(shown: Mapping[str, Any]) -> Checked | None:
     """None when the form cannot even be understood: then its fields say why."""
     try:
-        wanted = forms.new_post(shown, now=_now(), action="check")
         with database.connection() as conn:
-            return _verdicts(conn, wanted)
+            return _verdicts(conn, shown)
     except Invalid:
         return None
 
 
-def _verdicts(conn: Connection, wanted: NewPost) -> Checked:
-    found = scheduling.check(conn, current_user.id, wanted, now=_now(), settings=database.settings())
+def _verdicts(conn: Connection, shown: Mapping[str, Any]) -> Checked:
+    now = db.now(conn)
+    wanted = forms.new_post(shown, now=now, action="check")
+    found = scheduling.check(conn, current_user.id, wanted, now=now, settings=database.settings())
     verdicts = []
     for account in (accounts.get(conn, current_user.id, one) for one in wanted.account_ids):
         server = servers.get(conn, account.platform, account.base_url)
@@ -216,7 +215,3 @@ def _address(content: Content, one: Media, account: Account) -> str:
     )
     packed = asked.model_dump_json(exclude_defaults=True)
     return url_for("media.preview", media_id=one.id, account_id=account.id, content=packed)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -112,9 +112,7 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
     content = post.content
     shown = blank(post.time_zone or time_zone, form_key, datetime.now(UTC))
     if post.post_date:
-        local = post.post_date.astimezone(ZoneInfo(post.time_zone))
-        which = walltime.which(post.post_date, post.time_zone)
-        shown |= {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M}", "which": which}
+        shown |= walltime.typed(post.post_date, post.time_zone)
     poll = content.poll
     return shown | {
         "parts": [_part("", content), *(_part(str(place), one.content) for place, one in enumerate(parts, 1))],
@@ -128,7 +126,7 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
         "poll_multiple": bool(poll and poll.multiple),
         "poll_hide_totals": bool(poll and poll.hide_totals),
         "grace": "" if post.grace_s is None else str(post.grace_s),
-        "options": _shown_options(content.options),
+        "options": shown_options(content.options),
         "revision": str(post.revision),
     }
 
@@ -144,7 +142,7 @@ def _shown_piece(attachment: Attachment) -> Piece:
     return Piece(attachment.media_id, attachment.alt_text, f"{round(50 + 50 * focus.x)}", f"{round(50 - 50 * focus.y)}")
 
 
-def _shown_options(options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def shown_options(options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """As each network gives them back to its own fields."""
     return {
         f"{name}.{field_name}": "\n".join(map(_line, value)) if isinstance(value, list | tuple) else str(value)

@@ -2,18 +2,17 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from psycopg import Connection
 from werkzeug.wrappers import Response
 
-from postflow import accounts, deliveries, media, posts, scheduling
+from postflow import accounts, db, deliveries, posts, scheduling
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.models import RESTING, Delivery
-from web import composer, database, forms, walltime
+from postflow.models import IN_FLIGHT, Delivery
+from web import composer, database, forms, outlook, postpage, walltime
 from worker import tasks
 
 bp = Blueprint("posts", __name__)
@@ -21,8 +20,8 @@ Page = str | Response | tuple[str, int]
 VIEWS = (
     ("upcoming", "Upcoming"), ("published", "Published"), ("attention", "Needs attention"), ("drafts", "Drafts")
 )  # fmt: skip
-EDITABLE = frozenset({"scheduled", "preparing", "ready", "cancelled", "failed", "missed"})
 PAGE = 30
+FARTHEST = 100_000  # posts to leaf past
 
 
 # -- watching ------------------------------------------------------------------------------------------------
@@ -36,14 +35,16 @@ def queue() -> Page:
     if view not in dict(VIEWS):
         raise NotFound("There is no such list.")
     with database.connection() as conn:
-        found = posts.page(conn, current_user.id, view, before=max(0, start), limit=PAGE + 1)
+        found = posts.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
         counts = posts.counts(conn, current_user.id)
         connected = accounts.of_user(conn, current_user.id)
-    moving = any(line.delivery.status not in RESTING for post in found for line in post.deliveries)
-    template = "posts/_queue.html" if "HX-Request" in request.headers else "posts/queue.html"
-    return render_template(
-        template, view=view, views=VIEWS, found=found[:PAGE], counts=counts, moving=moving, connected=connected,
-        more=start + PAGE if len(found) > PAGE else None,
+        now = db.now(conn)
+    again_s = outlook.look_again_s([(post, row.delivery) for post, rows in found for row in rows], now)
+    again_s = again_s or (outlook.NOW_AND_THEN_S if view == "upcoming" else None)
+    seen = outlook.seen([row for _, rows in found for row in rows], counts, again_s, [post.id for post, _ in found])
+    return postpage.kept_up(
+        "posts/_queue.html", "posts/queue.html", seen, view=view, views=VIEWS, found=found[:PAGE], counts=counts,
+        again_s=again_s, connected=connected, more=start + PAGE if len(found) > PAGE else None,
     )  # fmt: skip
 
 
@@ -51,23 +52,8 @@ def queue() -> Page:
 @login_required
 def show(post_id: int) -> Page:
     with database.connection() as conn:
-        parts = posts.thread(conn, current_user.id, post_id)
-        if not parts:
-            raise NotFound("There is no such post.")
-        by_post = posts.lines(conn, current_user.id, [part.id for part in parts])
-        events = {part.id: deliveries.events(conn, current_user.id, part.id) for part in parts}
-        pictures = {
-            part.id: media.get_many(conn, current_user.id, [one.media_id for one in part.content.attachments])
-            for part in parts
-        }
-    rows = [line.delivery for lines in by_post.values() for line in lines]
-    template = "posts/_post.html" if "HX-Request" in request.headers else "posts/show.html"
-    return render_template(
-        template, post=parts[0], thread_parts=parts, lines=by_post, events=events, pictures=pictures,
-        moving=any(row.status not in RESTING for row in rows),
-        editable=all(row.status in EDITABLE for row in rows),
-        waiting=any(row.status in ("scheduled", "preparing", "ready") for row in rows),
-    )  # fmt: skip
+        first = posts.first_of(conn, current_user.id, post_id)
+    return postpage.page(post_id) if first == post_id else redirect(url_for("posts.show", post_id=first))
 
 
 # -- writing -------------------------------------------------------------------------------------------------
@@ -76,7 +62,14 @@ def show(post_id: int) -> Page:
 @bp.get("/posts/new")
 @login_required
 def new() -> Page:
-    return composer.page(forms.blank(current_user.time_zone, uuid.uuid4().hex, _now()))
+    return composer.page(forms.blank(current_user.time_zone, uuid.uuid4().hex, database.now()))
+
+
+@bp.get("/posts")
+@login_required
+def index() -> Page:
+    """The address a refused form leaves in the browser, opened anew."""
+    return redirect(url_for("posts.queue"))
 
 
 @bp.post("/posts")
@@ -125,7 +118,7 @@ def _submitted(post_id: int | None) -> Page:
 
 def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     """One transaction: the post, its deliveries and their jobs, or nothing."""
-    now, settings, user_id = _now(), database.settings(), current_user.id
+    now, settings, user_id = database.now(), database.settings(), current_user.id
     wanted = forms.new_post(shown, now=now, action=action)
     with database.transaction() as conn:
         if action == "draft":
@@ -147,26 +140,49 @@ def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
 @bp.post("/posts/<int:post_id>/publish-now")
 @login_required
 def publish_now(post_id: int) -> Page:
-    return _done(
-        post_id, lambda conn: scheduling.publish_now(conn, current_user.id, post_id, now=_now()), "On its way."
-    )
+    def asked(conn: Connection) -> list[Delivery]:
+        return scheduling.publish_now(conn, current_user.id, post_id, now=db.now(conn))
+
+    return _done(post_id, asked, "On its way.")
 
 
 @bp.post("/posts/<int:post_id>/move")
 @login_required
 def move(post_id: int) -> Page:
-    def moved(conn: Connection) -> list[Delivery]:
-        form = request.form
-        at = walltime.instant(*(form.get(name, "") for name in ("date", "time", "zone", "which")))
-        return scheduling.move(conn, current_user.id, post_id, at, now=_now(), settings=database.settings())
+    typed = {name: request.form.get(name, "") for name in ("date", "time", "zone", "which")}
 
-    return _done(post_id, moved, "Moved.")
+    def moved(conn: Connection) -> list[Delivery]:
+        at = walltime.instant(**typed)
+        return scheduling.move(conn, current_user.id, post_id, at, now=db.now(conn), settings=database.settings())
+
+    try:
+        return _done(post_id, moved, "Moved.")
+    except Invalid as wrong:
+        return make_response(postpage.page(post_id, typed, wrong.fields), 422)
 
 
 @bp.post("/posts/<int:post_id>/cancel")
 @login_required
 def cancel(post_id: int) -> Page:
-    return _done(post_id, lambda conn: scheduling.cancel(conn, current_user.id, post_id), "Cancelled.")
+    return _done(post_id, lambda conn: scheduling.cancel(conn, current_user.id, post_id), "Cancelled. Nothing is lost.")
+
+
+@bp.get("/posts/<int:post_id>/delete")
+@login_required
+def ask_delete(post_id: int) -> Page:
+    """What would not be published, and what stays on the networks."""
+    with database.connection() as conn:
+        parts = posts.thread(conn, current_user.id, post_id)
+        if not parts:
+            raise NotFound("There is no such post.")
+        by_post = posts.lines(conn, current_user.id, [part.id for part in parts])
+    lines = [line for part in parts for line in by_post[part.id]]
+    return render_template(
+        "posts/delete.html", post=parts[0], parts_count=len(parts),
+        stopped=[line for line in lines if line.delivery.status in outlook.WAITING],
+        stays=[line for line in lines if line.delivery.status in ("published", "attention")],
+        in_flight=[line for line in lines if line.delivery.status in IN_FLIGHT],
+    )  # fmt: skip
 
 
 @bp.post("/posts/<int:post_id>/delete")
@@ -185,31 +201,30 @@ def delete(post_id: int) -> Page:
 @bp.post("/deliveries/<int:delivery_id>/retry")
 @login_required
 def retry(delivery_id: int) -> Page:
-    return _done(
-        _post_of(delivery_id),
-        lambda conn: scheduling.retry(conn, current_user.id, delivery_id, now=_now()),
-        "Trying again.",
-    )
+    def again(conn: Connection) -> list[Delivery]:
+        return scheduling.retry(conn, current_user.id, delivery_id, now=db.now(conn))
+
+    return _done(_post_of(delivery_id), again, "On its way again.")
 
 
 @bp.post("/deliveries/<int:delivery_id>/settle")
 @login_required
 def settle(delivery_id: int) -> Page:
     there = request.form.get("published") == "yes"
-    return _done(
-        _post_of(delivery_id),
-        lambda conn: scheduling.settle(conn, current_user.id, delivery_id, published=there, now=_now()),
-        "Noted as published." if there else "Sending it again.",
-    )
+
+    def settled(conn: Connection) -> list[Delivery]:
+        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn))
+
+    return _done(_post_of(delivery_id), settled, "Noted as published." if there else "Sending it again.")
 
 
 def _done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Page:
-    """One change in one transaction with its jobs; what came too late says so."""
+    """One change in one transaction with its jobs; what came too late says so. Raises Invalid."""
     try:
         with database.transaction() as conn:
             tasks.publish_later(conn, change(conn))
         flash(said, "good")
-    except (Conflict, Invalid) as wrong:
+    except Conflict as wrong:
         flash(str(wrong), "bad")
     return redirect(url_for("posts.show", post_id=post_id))
 
@@ -220,7 +235,3 @@ def _post_of(delivery_id: int) -> int:
     if found is None:
         raise NotFound("There is no such delivery.")
     return found.post_id
-
-
-def _now() -> datetime:
-    return database.now()

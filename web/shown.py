@@ -1,6 +1,6 @@
 """How values read on a page: template filters, no more."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from flask import Flask, current_app, url_for
@@ -30,6 +30,8 @@ def register(app: Flask) -> None:
     app.add_template_filter(state_word)
     app.add_template_filter(in_zone)
     app.add_template_filter(in_utc)
+    app.add_template_filter(in_seconds)
+    app.add_template_filter(late)
     app.add_template_filter(network)
     app.add_template_filter(is_a_page)
     app.add_template_global(static)
@@ -45,8 +47,25 @@ def in_zone(instant: datetime, zone: str) -> str:
     return f"{local:%a} {local.day} {local:%b %Y, %H:%M}"
 
 
+def in_seconds(instant: datetime, zone: str) -> str:
+    """24 Nov, 09:05:03 by that zone's clock: for the lines of a story, which follow closely on each other."""
+    local = instant.astimezone(ZoneInfo(zone))
+    return f"{local.day} {local:%b, %H:%M:%S}"
+
+
 def in_utc(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def late(lateness: timedelta) -> str:
+    """How long after its time: 31 ms, 4.2 s, 12 min, 3 h 5 min."""
+    seconds = max(0.0, lateness.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def network(platform: str) -> str:

@@ -47,6 +47,14 @@ def which(at: datetime, zone: str) -> str:
     return "second" if local.fold else "first"
 
 
+def typed(at: datetime | None, zone: str) -> dict[str, str]:
+    """An instant as the fields of a form have it."""
+    if at is None:
+        return {"date": "", "time": "", "which": ""}
+    local = at.astimezone(ZoneInfo(zone))
+    return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M}", "which": which(at, zone)}
+
+
 def zones() -> list[tuple[str, str]]:
     """(zone, how it reads) for a select."""
     names = (name for name in available_timezones() if "/" in name or name == "UTC")

@@ -25,3 +25,10 @@ for (const select of document.querySelectorAll("select[data-guess-zone]")) {
 
 // After a refused form, the first field to correct has the cursor.
 document.querySelector("[aria-invalid='true']")?.focus();
+
+// An open page renews itself while posts go out, but takes nothing away from under somebody's fingers.
+document.addEventListener("htmx:before:request", (event) => {
+  const renewed = event.target;
+  if (renewed.id && renewed.matches("[hx-trigger^='every']") && renewed.contains(document.activeElement)
+    && document.activeElement.matches("input, select, textarea")) event.preventDefault();
+});

@@ -1,0 +1,208 @@
+"""A post's page and the queue: what became of it, what happens next, and what may be done in each state."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import psycopg.sql
+import pytest
+
+from postflow.models import Limits
+from tests.web.conftest import Browser, an_account
+
+
+@pytest.fixture
+def account(ada: Browser, db: psycopg.Connection) -> int:
+    return an_account(db, "ada@example.org", "mastodon", Limits())
+
+
+def a_post(browser: Browser, account: int, *, at: datetime | None = None, **fields: str) -> str:
+    """Scheduled through the form; returns its page's address."""
+    at = at or datetime.now(UTC) + timedelta(days=2)
+    answer = browser.send(
+        "/posts", text="a post", visibility="public", date=f"{at:%Y-%m-%d}", time=f"{at:%H:%M}", zone="UTC",
+        account=str(account), **fields,
+    )  # fmt: skip
+    assert answer.status_code == 302, answer.text
+    return answer.headers["Location"]
+
+
+def put(db: psycopg.Connection, status: str, **more: Any) -> None:
+    """Into a state a worker would have brought it to."""
+    row = {"status": status, "wake_at": None, **more}
+    columns = psycopg.sql.SQL(", ").join(
+        psycopg.sql.SQL("{} = {}").format(psycopg.sql.Identifier(name), psycopg.sql.Placeholder(name)) for name in row
+    )
+    db.execute(psycopg.sql.SQL("UPDATE deliveries SET {}").format(columns), row)
+
+
+def state(db: psycopg.Connection) -> Any:
+    return db.execute("SELECT status, error FROM deliveries").fetchone()
+
+
+def buttons(page: str) -> set[str]:
+    return {re.sub(r"<[^>]+>.*", "", found) for found in re.findall(r"<button[^>]*>(.*?)</button>", page)}
+
+
+def test_a_scheduled_post_says_when_it_goes_out_and_offers_every_change(ada: Browser, account: int) -> None:
+    page = ada.get(a_post(ada, account, at=datetime(2029, 6, 5, 7, 30, tzinfo=UTC))).text
+    assert re.search(
+        r'It goes out <time class="when" datetime="2029-06-05T07:30:00\+00:00"[^>]*>Tue 5 Jun 2029, 07:30', page
+    )
+    assert '<span class="zone">UTC</span>' in page
+    assert {"Publish now", "Cancel", "Move"} <= buttons(page) and "/edit" in page and "Delete" in page
+
+
+def test_an_open_page_is_left_alone_until_there_is_something_new(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    page = ada.get(a_post(ada, account)).text
+    found = re.search(r'hx-get="([^"]+)" hx-trigger="every (\d+)s"', page)
+    assert found
+    again = found[1].replace("&amp;", "&")
+    assert int(found[2]) >= 10  # nothing can happen for two days: no need to ask every other second
+    assert ada.get(again, headers={"HX-Request": "true"}).status_code == 204
+    put(db, "ready", staged="{}", wake_at=datetime.now(UTC) + timedelta(seconds=5))
+    renewed = ada.get(again, headers={"HX-Request": "true"})
+    assert renewed.status_code == 200 and "All is made ready" in renewed.text
+    assert 'hx-trigger="every 2s"' in renewed.text and "<html" not in renewed.text
+
+
+def test_a_finished_post_is_not_asked_about_again(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    address = a_post(ada, account)
+    sent_at = datetime.now(UTC)
+    db.execute("UPDATE posts SET post_date = %s", [sent_at - timedelta(milliseconds=31)])
+    put(db, "published", published_at=sent_at, sent_at=sent_at, permalink="https://m.example/1", notes=["One note."])
+    page = ada.get(address).text
+    assert "hx-trigger" not in page
+    assert "31 ms after its time" in page and 'href="https://m.example/1"' in page and "One note." in page
+    assert not {"Publish now", "Cancel", "Try again"} & buttons(page)
+
+
+def test_a_missed_post_goes_out_with_one_click_or_is_moved(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    address = a_post(ada, account)
+    db.execute("UPDATE posts SET post_date = now() - interval '1 day'")
+    put(db, "missed", error="It is late. Nothing was sent.", next_step="Publish it now, or move it to another time.")
+    page = ada.get(address).text
+    assert "It is late. Nothing was sent." in page
+    assert "Publish now" in buttons(page) and "Move" in buttons(page)
+    ada.send(f"{address}/move", date="2030-01-02", time="10:00", zone="Europe/Berlin")
+    assert state(db) == ("scheduled", None)
+    moved = db.execute("SELECT post_date FROM posts").fetchone()
+    assert moved == (datetime(2030, 1, 2, 9, 0, tzinfo=UTC),)
+    put(db, "missed", error="Late again.")
+    retry = re.search(r'action="(/deliveries/\d+/retry)"', ada.get(address).text)
+    assert retry
+    ada.send(retry[1])
+    assert state(db) == ("scheduled", None)
+    assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'publish'").fetchone() == (3,)
+
+
+def test_attention_offers_both_choices_and_says_what_each_does(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account)
+    put(db, "attention", error="Nobody can tell.")
+    page = ada.get(address).text
+    assert {"Yes, it is there", "No, send it again"} <= buttons(page)
+    assert "nothing is sent" in page and "it will be there twice" in page
+    settle = re.search(r'action="(/deliveries/\d+/settle)"', page)
+    assert settle
+    ada.send(settle[1], published="yes")
+    assert state(db) == ("published", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "said"),
+    [
+        ("sending", {"claim": "c", "staged": "{}"}, "It is being sent this moment."),
+        ("unknown", {}, "sends nothing before it knows. Next look:"),
+        ("preparing", {"claim": "c"}, "It is being made ready."),
+        ("scheduled", {"not_before": datetime(2031, 1, 1, tzinfo=UTC)}, "It is tried again"),
+    ],
+)
+def test_the_page_says_what_happens_next(
+    ada: Browser, account: int, db: psycopg.Connection, status: str, more: dict[str, Any], said: str
+) -> None:
+    address = a_post(ada, account)
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    sent = {"sent_at": soon, "first_sent_at": soon, "attempt_no": 1} if status in ("sending", "unknown") else {}
+    put(db, status, wake_at=soon, **sent, **more)
+    assert said in ada.get(address).text
+
+
+def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    address = a_post(ada, account, at=datetime(2029, 6, 5, 7, 0, tzinfo=UTC), grace="3600")
+    db.execute("UPDATE accounts SET state = 'needs_reconnect'")
+    page = ada.get(address).text
+    assert re.search(r"waits until this account is connected again.+2029-06-05T08:00:00", page)
+
+
+def test_a_part_of_a_thread_leads_to_the_whole_thread(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    address = a_post(ada, account, part="1", **{"text.1": "the second part"})
+    page = ada.get(address).text
+    assert "the second part" in page and "as soon as the part before it is out" in page
+    child = db.execute("SELECT id FROM posts WHERE parent_id IS NOT NULL").fetchone()
+    assert child and ada.get(f"/posts/{child[0]}").headers["Location"] == address
+
+
+def test_deleting_says_what_will_not_go_out_and_what_stays(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    other = an_account(db, "ada@example.org", "pixelfed", Limits())
+    address = a_post(ada, account)
+    put(db, "published", published_at=datetime.now(UTC), permalink="https://m.example/7")
+    post_id = int(address.rsplit("/", 1)[1])
+    db.execute(
+        "INSERT INTO deliveries (post_id, account_id, revision, wake_at) VALUES (%s, %s, 1, now() + interval '1 day')",
+        [post_id, other],
+    )
+    page = ada.get(f"{address}/delete").text
+    stopped, stays = page.split("This stays on the network")
+    assert "This will not be published" in stopped and "@ada@pixelfed.example" in stopped
+    assert "@ada@mastodon.example" in stays and "https://m.example/7" in stays
+    assert ada.send(f"{address}/delete").status_code == 302
+    assert db.execute("SELECT count(*) FROM posts").fetchone() == (0,)
+
+
+def test_a_move_into_an_hour_that_comes_twice_asks_which_in_place(ada: Browser, account: int) -> None:
+    address = a_post(ada, account)
+    typed = {"date": "2027-10-31", "time": "02:30", "zone": "Europe/Berlin"}
+    asked = ada.send(f"{address}/move", **typed)
+    assert asked.status_code == 422
+    assert "comes twice" in asked.text and 'value="2027-10-31"' in asked.text and '<select id="which"' in asked.text
+    assert ada.send(f"{address}/move", **typed, which="second").status_code == 302
+    assert "Sun 31 Oct 2027" in ada.get(address).text
+
+
+def test_an_open_queue_is_left_alone_until_something_changes(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    a_post(ada, account)
+    found = re.search(r'hx-get="([^"]+)"', ada.get("/").text)
+    assert found
+    again = found[1].replace("&amp;", "&")
+    assert ada.get(again, headers={"HX-Request": "true"}).status_code == 204
+    put(db, "failed", error="No.")
+    renewed = ada.get(again, headers={"HX-Request": "true"})
+    assert renewed.status_code == 200 and "1 needs you" in renewed.text
+
+
+def test_another_person_can_do_nothing_with_it(
+    ada: Browser, bob: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account)
+    delivery = db.execute("SELECT id FROM deliveries").fetchone()
+    assert delivery
+    for path in ("publish-now", "move", "cancel", "delete"):
+        sent = bob.send(f"{address}/{path}", date="2030-01-02", time="10:00", zone="UTC")
+        assert sent.status_code == 404, path
+    assert bob.send(f"{address}/move", date="nonsense").status_code == 404
+    for path in ("retry", "settle"):
+        assert bob.send(f"/deliveries/{delivery[0]}/{path}").status_code == 404
+    assert bob.get(f"{address}/delete").status_code == 404
+    assert state(db) == ("scheduled", None)
+
+
+def test_an_address_nobody_has_is_not_found(ada: Browser) -> None:
+    for path in ("/posts/99999999999999999999", "/posts/0", "/media/99999999999999999999/thumbnail"):
+        assert ada.get(path).status_code == 404, path

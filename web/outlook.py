@@ -1,0 +1,88 @@
+"""What happens next with a delivery, and when: said on the post's page, and how often that page should look again."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from postflow.models import RESTING, Account, AccountState, Delivery, DeliveryStatus, Post
+from postflow.posts import Line
+
+#: Seconds between two looks of an open page: while something moves or is about to, and else.
+CLOSELY_S, NOW_AND_THEN_S = 2, 30
+_SOON = timedelta(seconds=60)
+WAITING = frozenset({DeliveryStatus.scheduled, DeliveryStatus.preparing, DeliveryStatus.ready})
+
+
+class Next(NamedTuple):
+    """`lead` [instant] `tail`, as one sentence."""
+
+    lead: str
+    at: datetime | None = None
+    tail: str = ""
+
+
+def following(
+    delivery: Delivery, post: Post, account: Account, before: Delivery | None, *, now: datetime, grace_s: float
+) -> Next | None:
+    """`before` is the same account's delivery of the thread's part before. None when nothing moves by itself."""
+    if delivery.status is DeliveryStatus.sending:
+        return Next("It is being sent this moment.")
+    if delivery.status is DeliveryStatus.unknown:
+        lost = (
+            "The network's answer got lost. PostFlow looks whether the post is there and sends nothing before it knows."
+        )
+        return Next(f"{lost} Next look:", delivery.wake_at, ".")
+    if delivery.status not in WAITING or post.post_date is None:
+        return None
+    due_at = max(post.post_date, delivery.asked_at or post.post_date)
+    if account.state is AccountState.needs_reconnect:
+        lead = "It waits until this account is connected again. If that is later than"
+        return Next(lead, due_at + timedelta(seconds=grace_s), ", it is not sent and waits for you.")
+    if before and before.status is not DeliveryStatus.published:
+        return Next("It follows as soon as the part before it is out, not before", due_at, ".")
+    return _when(delivery, account, due_at, now)
+
+
+def _when(delivery: Delivery, account: Account, due_at: datetime, now: datetime) -> Next:
+    throttled, pause = account.throttled_until, delivery.not_before
+    if throttled and throttled > max(now, due_at):
+        return Next("The network asked this account to wait. It goes out", throttled, ".")
+    if pause and pause > max(now, due_at):
+        return Next("It is tried again", pause, ".")
+    if delivery.wake_at and delivery.wake_at > max(now, due_at):
+        return Next("It keeps its distance to this account's post before. It goes out", delivery.wake_at, ".")
+    if due_at <= now:
+        return Next("It is going out now.")
+    if delivery.status is DeliveryStatus.preparing:
+        return Next("It is being made ready. It goes out", due_at, ".")
+    if delivery.status is DeliveryStatus.ready:
+        return Next("All is made ready. It goes out", due_at, ".")
+    return Next("It goes out", due_at, ".")
+
+
+# -- how a page keeps up -------------------------------------------------------------------------------------------
+
+
+def look_again_s(lines: Iterable[tuple[Post, Delivery]], now: datetime) -> int | None:
+    """None when nothing on the page can change by itself."""
+    moving = [(post, row) for post, row in lines if row.status not in RESTING]
+    if not moving:
+        return None
+    close = any(
+        row.status not in WAITING
+        or row.status is DeliveryStatus.preparing
+        or (row.wake_at is not None and row.wake_at < now + _SOON)
+        or (post.post_date is not None and post.post_date < now + _SOON)
+        for post, row in moving
+    )
+    return CLOSELY_S if close else NOW_AND_THEN_S
+
+
+def seen(lines: Sequence[Line], *further: object) -> str:
+    """Changes when there is something new to see; an open page that has it already is told so and left alone."""
+    facts = [
+        (row.id, row.status, row.status_at, row.wake_at, row.permalink, row.notes, row.error, account.state)
+        for row, account in lines
+    ]
+    return hashlib.blake2s(repr((facts, further)).encode(), digest_size=8).hexdigest()
