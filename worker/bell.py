@@ -16,6 +16,8 @@ from procrastinate import PsycopgConnector, connector, exceptions
 
 log = structlog.stdlib.get_logger("postflow.bell")
 
+#: Jobs for later are announced here alone (migrations/sql/0004_queue.sql).
+BELL = "postflow_bell"
 #: A clock may jump and a notification may get lost: look again at least this often.
 LONGEST_SLEEP_S = 4.0
 #: Inserts come in bursts; one look serves them all.
@@ -38,13 +40,14 @@ class PunctualConnector(PsycopgConnector):
 
         async def heard(*, channel: str, payload: str) -> None:
             inserted.set()
-            await on_notification(channel=channel, payload=payload)
+            if channel != BELL:
+                await on_notification(channel=channel, payload=payload)
 
         ringing = asyncio.create_task(self._ring(on_notification, channel, inserted), name="due-bell")
         try:
             while True:
                 try:
-                    await super().listen_notify(heard, [channel])
+                    await super().listen_notify(heard, [channel, BELL])
                 except exceptions.ConnectorException as gone:  # the database restarts: listen again when it is back
                     log.warning("the database does not answer; listening again in a second", why=str(gone)[:120])
                     await asyncio.sleep(1)

@@ -45,6 +45,10 @@ def test_lint_runs_all_four_even_when_one_finds_something():
     ]
 
 
+def test_benchmarks_bring_what_they_measure_against():
+    assert run.plan(["bench", "claim", "--quick"]) == (["bench"], [["python", "-m", "benchmarks", "claim", "--quick"]])
+
+
 def test_a_uv_that_does_not_run_or_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(run, "own_uv", lambda: str(tmp_path / "none"))
     monkeypatch.setenv("PATH", str(tmp_path))
