@@ -1,11 +1,13 @@
 """The composer's page: the form as typed, uploads that come with it, and what each network says before it is sent."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flask import render_template, request, url_for
 from flask_login import current_user
 from psycopg import Connection
+from werkzeug.datastructures import FileStorage
 
 from postflow import accounts, db, media, pictures, platforms, scheduling, servers
 from postflow.errors import Invalid, NotFound
@@ -129,7 +131,7 @@ def take_uploads(shown: dict[str, Any]) -> None:
                 continue
             try:
                 with database.transaction() as conn:
-                    stored = media.store(conn, current_user.id, file.filename, file.read())
+                    stored = media.store(conn, current_user.id, file.filename, read(file))
             except Invalid as wrong:
                 name = f"thread.{number - 1}.media" if number else "media"
                 refused.setdefault(name, []).extend(sentence for said in wrong.fields.values() for sentence in said)
@@ -137,6 +139,12 @@ def take_uploads(shown: dict[str, Any]) -> None:
                 part.media.append(forms.Piece(stored.id))
     if refused:
         raise Invalid(refused)
+
+
+def read(file: FileStorage) -> bytes:
+    """A large upload waits in a file on disk, which is let go at once."""
+    with contextlib.closing(file):
+        return file.read()
 
 
 def _parts_with_files(shown: dict[str, Any]) -> list[forms.Part]:

@@ -20,7 +20,7 @@ def upload() -> tuple[Response, int]:
         return jsonify(error="Choose a file."), 422
     try:
         with database.transaction() as conn:
-            stored = media.store(conn, current_user.id, given.filename or "picture", given.read())
+            stored = media.store(conn, current_user.id, given.filename or "picture", composer.read(given))
     except errors.Invalid as wrong:
         return jsonify(error=str(wrong)), 422
     return jsonify(
