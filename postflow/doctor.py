@@ -4,15 +4,17 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import psycopg
 
-from postflow import config, db, errors, net
+from postflow import config, db, errors, net, runs
 from postflow.platforms.instagram import reachable
 
-_CLOCK_TOLERANCE_S = 1.0
+_CLOCK_TOLERANCE_S = 2.0
 _OLDEST_SERVER = 130000
+_OVERDUE = timedelta(minutes=10)
 
 
 class Finding(NamedTuple):
@@ -45,8 +47,13 @@ def examine() -> Iterator[Finding]:
             yield Finding("Tables", False, str(behind))
             return
         yield Finding("Tables", True, f"revision {db.applied_revision(conn)}")
-        yield _clocks(conn)
-        yield workers(conn)
+        yield _writable(conn)
+        yield clocks(conn)
+        alive = workers(conn)
+        yield alive
+        yield _posts(conn)
+        yield _accounts(conn)
+        yield from _periodic(conn, settings, are_run=alive.well)
 
 
 def _address(settings: config.Settings) -> Finding:
@@ -78,8 +85,15 @@ def _server(conn: psycopg.Connection) -> Finding:
     return Finding("Database", True, name)
 
 
-def _clocks(conn: psycopg.Connection) -> Finding:
-    """Jobs become due by the database's clock: a worker whose clock is off is late or waits in vain."""
+def _writable(conn: psycopg.Connection) -> Finding:
+    if conn.execute("SHOW transaction_read_only").fetchone() == ("on",):
+        sentence = "read-only, so nothing is saved or published; look for a full disk or a failover at its host."
+        return Finding("Writing", False, sentence)
+    return Finding("Writing", True, "possible")
+
+
+def clocks(conn: psycopg.Connection) -> Finding:
+    """The database's clock decides; with another, cookies, signed links and tokens end at the wrong time."""
     row = conn.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
     apart_s = abs(time.time() - (row[0] if row else 0))
     if apart_s > _CLOCK_TOLERANCE_S:
@@ -97,3 +111,48 @@ def workers(conn: psycopg.Connection) -> Finding:
         start = "procrastinate --app=worker.app.app worker"
         return Finding("Workers", False, f"none is running, so nothing is published; start one: {start}")
     return Finding("Workers", True, f"{row[0]} running")
+
+
+def _posts(conn: psycopg.Connection) -> Finding:
+    """What should have gone by now and is held by nothing: a minute's worth is more than any backlog takes."""
+    row = conn.execute(
+        """
+        SELECT count(*) FILTER (WHERE d.wake_at < now() - interval '2 minutes' AND a.state = 'active'), count(*)
+          FROM deliveries d JOIN accounts a ON a.id = d.account_id WHERE d.wake_at IS NOT NULL
+        """
+    ).fetchone()
+    stuck, waiting = row or (0, 0)
+    if stuck:
+        sentence = (
+            f"{stuck} of {waiting} waiting are more than two minutes over; docs/troubleshooting.md has a page on it."
+        )
+        return Finding("Posts", False, sentence)
+    return Finding("Posts", True, f"{waiting} waiting, none overdue")
+
+
+def _accounts(conn: psycopg.Connection) -> Finding:
+    rows = conn.execute(
+        "SELECT handle, platform FROM accounts WHERE state = 'needs_reconnect' ORDER BY handle LIMIT 20"
+    ).fetchall()
+    if rows:
+        names = ", ".join(f"{handle} ({platform})" for handle, platform in rows)
+        return Finding("Accounts", False, f"to be connected again on the Accounts page: {names}")
+    return Finding("Accounts", True, "none has to be connected again")
+
+
+def _periodic(conn: psycopg.Connection, settings: config.Settings, *, are_run: bool) -> Iterator[Finding]:
+    """Each with its last and its next run; overdue ones are only worth a word while somebody could run them."""
+    now = db.now(conn)
+    for run in runs.known(conn):
+        said = f"never run; next {_when(run.next_at, settings)}"
+        if run.ended_at:
+            outcome = f"{run.outcome}{f' ({run.said})' if run.said else ''}"
+            said = f"last {_when(run.ended_at, settings)}, {outcome}; next {_when(run.next_at, settings)}"
+        overdue = are_run and now - run.next_at > _OVERDUE
+        if overdue:
+            said += ", which has passed: restart the workers"
+        yield Finding(f"Periodic job {run.name}", not overdue and run.outcome != "failed", said)
+
+
+def _when(at: datetime, settings: config.Settings) -> str:
+    return f"{at.astimezone(settings.zone):%Y-%m-%d %H:%M %Z}"

@@ -14,7 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
 
 from postflow import config, db, logs
-from web import accounts, auth, headers, health, limits, meta, mishaps, shown
+from web import accounts, auth, headers, health, limits, meta, mishaps, numbering, shown
 
 log = structlog.stdlib.get_logger("web")
 _STATIC = Path(__file__).parent / "static"
@@ -29,6 +29,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.extensions["settings"] = settings
     app.extensions["release"] = version("postflow")
     _configure(app, settings)
+    numbering.register(app)
     _static_files(app)
     csrf = CSRFProtect(app)
     csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead

@@ -18,7 +18,6 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 #: gunicorn 27 would open a control socket in the home directory, which a container's user may not have.
 control_socket_disable = True
 accesslog = "-"
-#: Without the query string: codes and states of sign-ins to the networks travel there.
-access_log_format = '%({x-forwarded-for}i)s %(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+logger_class = "web.accesslog.AccessLog"
 errorlog = "-"
 loglevel = os.environ.get("POSTFLOW_LOG_LEVEL", "info").lower()

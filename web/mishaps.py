@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 import psycopg
 import structlog
-from flask import Flask, render_template, request
+from flask import Flask, current_app, render_template, request
 from flask_limiter.errors import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
+from psycopg.errors import ConfigurationLimitExceeded, DiskFull, ReadOnlySqlTransaction
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from werkzeug.exceptions import HTTPException
 
 from postflow import errors
+from web import numbering
 
 log = structlog.stdlib.get_logger("web")
 
@@ -32,6 +34,16 @@ _WORDS = {
     500: Words("Something broke", "This is PostFlow's fault, not yours. It has been written to the log."),
     503: Words("The database does not answer", "Nothing is lost. Wait a minute and load the page again."),
 }
+READ_ONLY = Words(
+    "The database cannot be changed right now",
+    "It is read-only: nothing can be saved and nothing is published until that ends. What is scheduled stays scheduled."
+    " Whoever runs PostFlow should look at the database.",
+)
+FULL = Words(
+    "The database has no room left",
+    "Nothing can be saved and nothing is published until there is room again. What is scheduled stays scheduled."
+    " Whoever runs PostFlow should look at the database's disk.",
+)
 
 
 def register(app: Flask) -> None:
@@ -43,18 +55,28 @@ def register(app: Flask) -> None:
     app.register_error_handler(RateLimitExceeded, lambda _: page(429))
     for gone in (psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests):
         app.register_error_handler(gone, _database_down)
+    app.register_error_handler(ReadOnlySqlTransaction, lambda error: _cannot_write(READ_ONLY, error))
+    for full in (DiskFull, ConfigurationLimitExceeded):
+        app.register_error_handler(full, lambda error: _cannot_write(FULL, error))
     app.register_error_handler(HTTPException, _http)  # pyright: ignore[reportArgumentType] Flask takes exceptions too
     app.register_error_handler(Exception, _broken)
 
 
-def page(status: int, sentence: str | None = None) -> tuple[str, int]:
+def page(status: int, sentence: str | None = None, *, words: Words | None = None) -> tuple[str, int]:
     """A whole page, or for a script only the sentence."""
-    words = _WORDS.get(status, _WORDS[500])
+    words = words or _WORDS.get(status, _WORDS[500])
     said = sentence or words.sentence
     if request.accept_mimetypes.best == "application/json":
         return said, status
-    template = "errors/page.html" if status != 503 else "errors/database_down.html"
-    return render_template(template, title=words.title, sentence=said, status=status), status
+    if status >= 500:
+        return _alone(words.title, said, status), status
+    return render_template("errors/page.html", title=words.title, sentence=said, status=status), status
+
+
+def _alone(title: str, said: str, status: int) -> str:
+    """Without asking who is signed in, which is what may have broken: `render_template` would ask."""
+    template = current_app.jinja_env.get_template("errors/alone.html")
+    return template.render(title=title, sentence=said, status=status, number=numbering.this())
 
 
 def _http(error: HTTPException) -> HTTPException | tuple[str, int]:
@@ -70,6 +92,11 @@ def _lost_form(error: CSRFError) -> tuple[str, int]:
 def _database_down(error: Exception) -> tuple[str, int]:
     log.error("the database does not answer", why=str(error).splitlines()[0][:200])
     return page(503)
+
+
+def _cannot_write(words: Words, error: Exception) -> tuple[str, int]:
+    log.error(words.title.lower(), why=str(error).splitlines()[0][:200])
+    return page(503, words=words)
 
 
 def _broken(error: Exception) -> tuple[str, int]:

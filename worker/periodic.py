@@ -5,7 +5,7 @@ then defers the jobs whose local time has come, so a schedule follows its zone t
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ import structlog
 from croniter import croniter
 from procrastinate import exceptions
 
-from postflow import db, notices, publishing, purging, telling, tokens
+from postflow import db, notices, publishing, purging, runs, telling, tokens
 from postflow.config import Settings
-from worker import engine
+from worker import engine, noting
 from worker.app import app
 
 log = structlog.stdlib.get_logger("postflow.periodic")
@@ -51,6 +51,20 @@ def due_jobs(settings: Settings, minute: datetime) -> list[Job]:
     return [job for job in JOBS if croniter.match(job.cron(settings), local)]
 
 
+def planned(settings: Settings, now: datetime) -> list[runs.Planned]:
+    return [
+        runs.Planned(name=job.name, label=job.label, cron=job.cron(settings), next_at=next_run(job, settings, now))
+        for job in JOBS
+    ]
+
+
+def _periodic(name: str) -> Callable[[Callable[[], Awaitable[noting.Said]]], object]:
+    """The task of a job in `JOBS`: what it returns, or raises, is noted."""
+    [job] = [job for job in JOBS if job.name == name]
+    noted = noting.noted(name, lambda settings, now: next_run(job, settings, now))
+    return lambda task: app.task(name=name, queue=QUEUE)(noted(task))
+
+
 @app.periodic(cron="* * * * *", periodic_id="tick")
 @app.task(name="tick", queue=QUEUE, queueing_lock="tick", pass_context=False)
 async def tick(timestamp: int) -> None:
@@ -59,23 +73,24 @@ async def tick(timestamp: int) -> None:
         await app.configure_task(job.name, queue=QUEUE).defer_async()
 
 
-@app.task(name="sweep", queue=QUEUE)
-async def sweep() -> None:
-    await publishing.sweep(await engine.ready())
+@_periodic("sweep")
+async def sweep() -> dict[str, int]:
+    found = await publishing.sweep(await engine.ready())
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
         log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
         await app.job_manager.retry_job(job)
+    return found
 
 
-@app.task(name="refresh_tokens", queue=QUEUE)
-async def refresh_tokens() -> None:
+@_periodic("refresh_tokens")
+async def refresh_tokens() -> dict[str, int]:
     """One job per account: a slow network holds up nobody else."""
-    await _for_each_account("refresh_token")
+    return await _for_each_account("refresh_token")
 
 
-@app.task(name="verify_accounts", queue=QUEUE)
-async def verify_accounts() -> None:
-    await _for_each_account("verify_account")
+@_periodic("verify_accounts")
+async def verify_accounts() -> dict[str, int]:
+    return await _for_each_account("verify_account")
 
 
 @app.task(name="refresh_token", queue=QUEUE)
@@ -88,32 +103,34 @@ async def verify_account(account_id: int) -> None:
     await tokens.verify(await engine.ready(), account_id)
 
 
-@app.task(name="warn_of_risks", queue=QUEUE)
-async def warn_of_risks() -> None:
+@_periodic("warn_of_risks")
+async def warn_of_risks() -> dict[str, int]:
     ready = await engine.ready()
     async with db.async_transaction(ready.pool) as conn:
-        await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))
+        return {"notices": await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))}
 
 
-@app.task(name="tell_people", queue=QUEUE)
-async def tell_people() -> None:
+@_periodic("tell_people")
+async def tell_people() -> dict[str, int]:
     ready = await engine.ready()
-    await telling.tell(ready.pool, ready.settings, ready.http)
+    return {"told": await telling.tell(ready.pool, ready.settings, ready.http)}
 
 
-@app.task(name="purge", queue=QUEUE)
-async def purge() -> None:
+@_periodic("purge")
+async def purge() -> dict[str, int]:
     ready = await engine.ready()
     async with ready.pool.connection() as conn:
         removed = await purging.purge(conn, ready.settings)
     await app.job_manager.delete_old_jobs(nb_hours=24 * ready.settings.keep_finished_days, include_failed=True)
     log.info("purged", **{name.replace(" ", "_"): count for name, count in removed.items()})
+    return removed
 
 
-async def _for_each_account(task: str) -> None:
+async def _for_each_account(task: str) -> dict[str, int]:
     async with (await engine.ready()).pool.connection() as conn:
         ids = await tokens.active_accounts(conn)
     for account_id in ids:
         lock = f"{task}:{account_id}"
         with contextlib.suppress(exceptions.AlreadyEnqueued):
             await app.configure_task(task, queue=QUEUE, queueing_lock=lock).defer_async(account_id=account_id)
+    return {"accounts": len(ids)}

@@ -1,10 +1,11 @@
 """What a worker does before its first job: check the settings and the schema, and say what it is going to do."""
 
-from datetime import UTC, datetime
+import contextlib
 
+import psycopg
 import structlog
 
-from postflow import config, db, logs
+from postflow import config, db, doctor, logs, runs
 
 log = structlog.stdlib.get_logger("postflow.worker")
 
@@ -16,15 +17,31 @@ def begin(concurrency: int, stop_s: float) -> None:
     with db.connect(settings.database_url.get_secret_value()) as conn:
         db.check_schema(conn)
         row = conn.execute("SELECT count(*) FROM deliveries WHERE wake_at IS NOT NULL").fetchone()
-    log.info("worker starts", concurrency=concurrency, stop_s=stop_s, posts_waiting=row[0] if row else 0)
-    _list_periodic_jobs(settings)
+        finding = doctor.clocks(conn)
+        if not finding.well:
+            log.warning("the clocks differ", sentence=finding.sentence)
+        log.info("worker starts", concurrency=concurrency, stop_s=stop_s, posts_waiting=row[0] if row else 0)
+        _list_periodic_jobs(conn, settings)
 
 
-def _list_periodic_jobs(settings: config.Settings) -> None:
+def _list_periodic_jobs(conn: psycopg.Connection, settings: config.Settings) -> None:
     from worker import periodic  # imports the app, which imports us
 
-    now = datetime.now(UTC)
-    log.info("periodic jobs", count=len(periodic.JOBS), zone=settings.time_zone)
-    for job in periodic.JOBS:
-        at = periodic.next_run(job, settings, now).astimezone(settings.zone)
-        log.info("periodic job", name=job.name, label=job.label, cron=job.cron(settings), next_run=at.isoformat())
+    jobs = periodic.planned(settings, db.now(conn))
+    with contextlib.suppress(
+        psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.DiskFull
+    ):  # this worker waits until it can write again
+        runs.plan(conn, jobs)
+    last = {run.name: run for run in runs.known(conn)}
+    log.info("periodic jobs", count=len(jobs), zone=settings.time_zone)
+    for job in jobs:
+        before = last.get(job.name)
+        log.info(
+            "periodic job",
+            name=job.name,
+            label=job.label,
+            cron=job.cron,
+            next_run=job.next_at.astimezone(settings.zone).isoformat(),
+            last_run=before.ended_at.astimezone(settings.zone).isoformat() if before and before.ended_at else None,
+            outcome=before.outcome if before else None,
+        )

@@ -1,0 +1,102 @@
+"""What `postflow doctor` finds wrong, one fault at a time."""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+import time_machine
+from click.testing import CliRunner
+from cryptography.fernet import Fernet
+from psycopg import conninfo, sql
+
+from postflow import cli, runs
+
+
+@pytest.fixture(autouse=True)
+def environment(database_url: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("POSTFLOW_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("POSTFLOW_ENCRYPTION_KEYS", Fernet.generate_key().decode())
+    db.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+
+
+def faults() -> list[str]:
+    result = CliRunner().invoke(cli.main, ["doctor"])
+    found = [line.removeprefix("FAULT ") for line in result.output.splitlines() if line.startswith("FAULT")]
+    assert result.exit_code == bool(found), result.output
+    return found
+
+
+def said() -> str:
+    return CliRunner().invoke(cli.main, ["doctor"]).output
+
+
+def an_account(db: psycopg.Connection) -> None:
+    db.execute("INSERT INTO users (email, password_hash) VALUES ('ada@example.org', 'x')")
+    db.execute(
+        "INSERT INTO accounts (user_id, platform, base_url, remote_id, handle, sealed)"
+        " SELECT id, 'mastodon', 'https://birds.example', '1', '@ada@birds.example', 'x' FROM users"
+    )
+
+
+def test_it_is_content_with_a_sound_house():
+    assert faults() == []
+
+
+@pytest.mark.parametrize("away", [timedelta(seconds=-600), timedelta(seconds=3)], ids=str)
+def test_a_clock_that_is_off_is_a_fault(away: timedelta):
+    with time_machine.travel(datetime.now(UTC) + away, tick=True):
+        [fault] = faults()
+    assert fault.startswith("Clocks: this machine and the database are ")
+
+
+def test_a_read_only_database_is_a_fault(admin: psycopg.Connection, database_url: str):
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
+    admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    assert any(fault.startswith("Writing: read-only") for fault in faults())
+
+
+def test_posts_that_should_be_out_are_a_fault_and_those_that_wait_for_their_account_name_it(db: psycopg.Connection):
+    an_account(db)
+    db.execute(
+        "INSERT INTO posts (user_id, content, post_date, time_zone)"
+        " SELECT id, '{}', now() - interval '5 minutes', 'UTC' FROM users"
+    )
+    db.execute(
+        "INSERT INTO deliveries (post_id, account_id, revision, wake_at)"
+        " SELECT posts.id, accounts.id, 1, post_date FROM posts, accounts"
+    )
+    [fault] = faults()
+    assert fault.startswith("Posts: 1 of 1 waiting are more than two minutes over")
+    db.execute("UPDATE accounts SET state = 'needs_reconnect'")
+    assert faults() == ["Accounts: to be connected again on the Accounts page: @ada@birds.example (mastodon)"]
+
+
+def a_run(db: psycopg.Connection, *, next_in: timedelta, outcome: str | None, words: str = "") -> None:
+    now = datetime.now(UTC)
+    runs.plan(db, [runs.Planned(name="purge", label="Tidy up", cron="15 4 * * *", next_at=now + next_in)])
+    if outcome:
+        db.execute(
+            "UPDATE periodic_runs SET began_at = now(), ended_at = now(), outcome = %s, said = %s", [outcome, words]
+        )
+
+
+def test_each_periodic_job_is_listed_with_its_last_and_its_next_run(db: psycopg.Connection):
+    a_run(db, next_in=timedelta(hours=3), outcome="done", words="stories 3, uploads 0")
+    assert "ok    Periodic job purge: last 20" in said()
+    assert "done (stories 3, uploads 0); next 20" in said()
+
+
+def test_a_periodic_job_that_failed_or_is_overdue_is_a_fault(db: psycopg.Connection):
+    a_run(db, next_in=timedelta(hours=3), outcome="failed", words="OperationalError: no room")
+    [fault] = faults()
+    assert "failed (OperationalError: no room)" in fault
+    a_run(db, next_in=timedelta(hours=-1), outcome="done")
+    [fault] = faults()
+    assert "has passed: restart the workers" in fault
+
+
+def test_a_job_that_a_release_no_longer_has_is_forgotten(db: psycopg.Connection):
+    a_run(db, next_in=timedelta(hours=-100), outcome="failed")
+    runs.plan(db, [])
+    assert faults() == []

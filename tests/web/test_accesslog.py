@@ -1,0 +1,73 @@
+"""The access log of a real gunicorn: what it says, and what it must not."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from cryptography.fernet import Fernet
+
+from web import accesslog
+
+SECRET = "abcDEF0123456789secret"
+
+
+@pytest.fixture
+def told(database_url: str) -> str:
+    """Everything one gunicorn wrote while it was asked for addresses with secrets in them."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "POSTFLOW_SECRET_KEY": "k" * 40,
+        "POSTFLOW_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+        "PORT": "0",
+        "WEB_CONCURRENCY": "1",
+    }
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn", "web.app:create_app()"]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout
+        lines: list[str] = []
+        while not (found := re.search(r"Listening at: (http://\S+)", lines[-1] if lines else "")):
+            lines.append(server.stdout.readline())
+        base = found[1].replace("0.0.0.0", "127.0.0.1")
+        ask(f"{base}/healthz")
+        ask(f"{base}/m/{SECRET}.signature")
+        ask(f"{base}/accounts/callback?code={SECRET}&state={SECRET}", referer=f"{base}/m/{SECRET}")
+        ask(f"{base}/sign-in?next=/posts/new")
+    finally:
+        server.terminate()
+        rest, _ = server.communicate(timeout=30)
+    return "".join(lines) + rest
+
+
+def ask(url: str, referer: str = "") -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Referer": referer}), timeout=10).close()
+        except urllib.error.HTTPError as answered:
+            answered.close()
+        except urllib.error.URLError:
+            time.sleep(0.1)
+            continue
+        return
+    raise AssertionError("no answer")
+
+
+def test_neither_signed_links_nor_queries_are_written_and_each_request_has_its_number(told: str):
+    assert SECRET not in told
+    assert "GET /m/(hidden)" in told
+    assert "GET /accounts/callback" in told
+    assert "next=" not in told
+    assert "/healthz" not in told, "a probe that went well"
+    [line] = [line for line in told.splitlines() if "GET /m/(hidden)" in line]
+    assert "status=404" in line
+    assert re.search(r"request=[0-9a-f]{32}", line)
+
+
+def test_a_path_cannot_forge_a_line_of_the_log():
+    assert accesslog.shown("/x\n2026-01-01 all is well\x1b[31m") == "/x?2026-01-01 all is well?[31m"

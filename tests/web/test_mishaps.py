@@ -1,0 +1,74 @@
+"""The page for each mishap says what happened and what to do, and carries the number under which the log has it."""
+
+import re
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.web.conftest import Browser
+from web import database
+
+FULL = """
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER full_disk BEFORE UPDATE ON users EXECUTE FUNCTION full_disk();
+"""
+
+
+@pytest.fixture
+def read_only(ada: Browser, admin: psycopg.Connection, database_url: str) -> Iterator[None]:
+    """The pages' sessions are opened anew, as after a failover."""
+    name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]))
+    admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    database.close(ada.application)
+    yield
+    admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    database.close(ada.application)
+
+
+@pytest.mark.parametrize("path", ["/", "/posts/new", "/profile", "/accounts"])
+def test_a_read_only_database_gets_a_page_that_says_so(ada: Browser, read_only: None, path: str):
+    answer = ada.get(path)
+    assert answer.status_code == 503
+    assert "It is read-only: nothing can be saved and nothing is published" in answer.text
+    assert "What is scheduled stays scheduled." in answer.text
+
+
+def test_signing_in_to_a_read_only_database_gets_the_same_page(ada: Browser, read_only: None):
+    stranger = ada.application.test_client()
+    assert stranger.get("/sign-in").status_code == 200
+    assert stranger.send("/sign-in", email="ada@example.org", password="x" * 12).status_code == 503
+
+
+def test_a_read_only_database_is_not_ready(ada: Browser, read_only: None):
+    answer = ada.get("/readyz")
+    assert (answer.status_code, answer.json["why"]) == (503, "the database is read-only")
+
+
+def test_a_full_disk_gets_a_page_that_says_so_and_the_next_try_works(ada: Browser, db: psycopg.Connection):
+    db.execute(FULL)
+    answer = ada.send("/profile", display_name="Countess", time_zone="UTC")
+    assert answer.status_code == 503
+    assert "The database has no room left" in answer.text
+    db.execute("DROP TRIGGER full_disk ON users")
+    assert ada.send("/profile", display_name="Countess", time_zone="UTC").status_code == 302
+
+
+def test_a_page_that_breaks_names_its_number_and_not_the_fault(ada: Browser, db: psycopg.Connection):
+    db.execute("ALTER TABLE users RENAME COLUMN display_name TO gone")
+    try:
+        answer = ada.get("/healthz")
+        assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        broken = ada.get("/profile", headers={"X-Request-ID": "from-the-router-1", "Accept": "application/json"})
+    finally:
+        db.execute("ALTER TABLE users RENAME COLUMN gone TO display_name")
+    assert broken.status_code == 500
+    assert broken.headers["X-Request-ID"] == "from-the-router-1"
+    assert "display_name" not in broken.text
+
+
+def test_a_number_that_is_none_is_replaced(ada: Browser):
+    given = "<script>" + "x" * 100
+    assert ada.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given

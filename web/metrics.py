@@ -1,0 +1,117 @@
+"""What /metrics says, read from Postgres at each scrape, so that every web process says the same.
+
+docs/operations.md explains each; tests/web/test_health.py tries each.
+"""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import LiteralString
+
+import psycopg
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from postflow.models import AccountState, DeliveryStatus
+from web import database
+
+_DELIVERIES: LiteralString = "SELECT status, count(*) FROM deliveries GROUP BY 1"
+_ACCOUNTS: LiteralString = "SELECT state, count(*) FROM accounts GROUP BY 1"
+#: Due and taken by nobody yet; "no" should be near zero at all times.
+_DUE: LiteralString = """
+    SELECT CASE WHEN a.state <> 'active' THEN 'account'
+                WHEN a.throttled_until > now() THEN 'throttled'
+                WHEN d.wake_at > now() THEN 'later'
+                ELSE 'no' END, count(*)
+      FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
+     WHERE d.status IN ('scheduled', 'ready') AND d.wake_at IS NOT NULL AND p.post_date <= now()
+     GROUP BY 1
+"""
+_OVERDUE: LiteralString = """
+    SELECT coalesce(greatest(extract(epoch FROM now() - min(d.wake_at)), 0), 0)::float8
+      FROM deliveries d JOIN accounts a ON a.id = d.account_id
+     WHERE d.wake_at < now() AND a.state = 'active'
+"""
+_HEARTBEAT: LiteralString = """
+    SELECT count(*) FILTER (WHERE last_heartbeat > now() - interval '30 seconds'),
+           coalesce(extract(epoch FROM now() - max(last_heartbeat)), 'infinity')::float8
+      FROM procrastinate_workers
+"""
+_ENDING: LiteralString = """
+    SELECT count(*) FILTER (WHERE token_expires_at < now() + interval '1 day'),
+           count(*) FILTER (WHERE token_expires_at < now() + interval '7 days'),
+           count(*) FILTER (WHERE token_expires_at < now() + interval '14 days')
+      FROM accounts WHERE state = 'active'
+"""
+_THROTTLED: LiteralString = "SELECT count(*) FROM accounts WHERE throttled_until > now() AND state = 'active'"
+_JOBS: LiteralString = """
+    SELECT count(*) FROM procrastinate_jobs
+     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= now())
+"""
+_PERIODIC: LiteralString = """
+    SELECT name, extract(epoch FROM ended_at)::float8, (outcome = 'failed')::int FROM periodic_runs ORDER BY name
+"""
+
+
+class FromTheDatabase(Collector):
+    def collect(self) -> Iterator[Metric]:
+        with database.connection() as conn:
+            yield from _posts(conn)
+            yield from _accounts(conn)
+            yield from _workers(conn)
+            yield from _periodic(conn)
+        release = GaugeMetricFamily("postflow_build_info", "Which release this is", labels=["version"])
+        release.add_metric([version("postflow")], 1)
+        yield release
+
+
+def _posts(conn: psycopg.Connection) -> Iterator[Metric]:
+    yield _by(conn, "postflow_deliveries", "Deliveries by state", "status", _DELIVERIES, [*DeliveryStatus])
+    reasons = ["no", "account", "throttled", "later"]
+    yield _by(conn, "postflow_due_deliveries", "Due, and taken by nobody yet; held by what", "held", _DUE, reasons)
+    [late] = _row(conn, _OVERDUE)
+    yield GaugeMetricFamily("postflow_oldest_overdue_seconds", "How late the latest delivery is", value=late)
+    [jobs] = _row(conn, _JOBS)
+    yield GaugeMetricFamily("postflow_queue_due_jobs", "Jobs that no worker has taken yet", value=jobs)
+
+
+def _accounts(conn: psycopg.Connection) -> Iterator[Metric]:
+    yield _by(conn, "postflow_accounts", "Accounts by state", "state", _ACCOUNTS, [*AccountState])
+    ending = GaugeMetricFamily("postflow_tokens_ending", "Access that ends within", labels=["within"])
+    for within, count in zip(("1d", "7d", "14d"), _row(conn, _ENDING), strict=True):
+        ending.add_metric([within], count)
+    yield ending
+    [throttled] = _row(conn, _THROTTLED)
+    yield GaugeMetricFamily("postflow_accounts_throttled", "Accounts asked to wait by their network", value=throttled)
+
+
+def _workers(conn: psycopg.Connection) -> Iterator[Metric]:
+    alive, age_s = _row(conn, _HEARTBEAT)
+    yield GaugeMetricFamily("postflow_workers", "Workers heard of within half a minute", value=alive)
+    yield GaugeMetricFamily("postflow_worker_heartbeat_age_seconds", "Since any worker was last heard of", value=age_s)
+
+
+def _periodic(conn: psycopg.Connection) -> Iterator[Metric]:
+    ended = GaugeMetricFamily("postflow_periodic_last_end_timestamp_seconds", "When it last ended", labels=["job"])
+    failed = GaugeMetricFamily("postflow_periodic_failed", "1 when its last run failed", labels=["job"])
+    for name, at, bad in conn.execute(_PERIODIC).fetchall():
+        if at is not None:
+            ended.add_metric([name], at)
+            failed.add_metric([name], bad)
+    yield from (ended, failed)
+
+
+def _by(
+    conn: psycopg.Connection, name: str, text: str, label: str, query: LiteralString, known: list[str]
+) -> GaugeMetricFamily:
+    """One line per value, zeros included: a line that is missing raises no alarm."""
+    counts = {**dict.fromkeys(map(str, known), 0), **dict(conn.execute(query).fetchall())}
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _row(conn: psycopg.Connection, query: LiteralString) -> tuple[float, ...]:
+    row = conn.execute(query).fetchone()
+    assert row
+    return row
