@@ -14,7 +14,7 @@ from procrastinate import App
 from postflow import db
 from postflow.errors import Misconfigured
 from worker import startup, staying
-from worker.bell import PunctualConnector
+from worker.bell import PunctualConnector, Room
 
 CONCURRENCY = int(os.environ.get("POSTFLOW_CONCURRENCY", "20"))
 #: Under Heroku's 30 s between SIGTERM and SIGKILL.
@@ -38,13 +38,16 @@ class PostFlowApp(App):
         return await staying.until_told_to_stop(functools.partial(super().run_worker_async, **options))
 
 
+_room = Room()
+
 app = PostFlowApp(
-    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", ""), pool_factory=db.queue_pool),
+    connector=PunctualConnector(conninfo=os.environ.get("DATABASE_URL", ""), room=_room, pool_factory=db.queue_pool),
     import_paths=["worker.tasks", "worker.periodic"],
     worker_defaults={
         "concurrency": CONCURRENCY,
         "shutdown_graceful_timeout": STOP_S,
         "update_heartbeat_interval": 5,
         "stalled_worker_timeout": 30,
+        "worker_middleware": [_room.counted],
     },
 )

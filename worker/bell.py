@@ -1,80 +1,256 @@
-"""The due bell: wakes this worker exactly when the next job is due, instead of at the next poll.
+"""The due bell: wakes a worker exactly when the next job is due, instead of all of them at their next poll.
 
 The stock worker learns of a job when it is inserted and then polls every five seconds; a job for 09:00:00 starts up to
-five seconds late. The bell is a side task beside the listener: it asks for the next `scheduled_at`, sleeps exactly until
-then by the database's clock, and hands the worker the same notification an insert would. Inserts re-arm it. The poll
-stays as the safety net.
+five seconds late, and each insert makes every worker look. Here one of the workers that serve the same queues keeps the
+bell, by an advisory lock on the connection it listens on. It alone hears of jobs for later, sleeps until the next
+`scheduled_at` by the database's clock, and wakes as many workers as jobs fall due, itself first. Whoever keeps it and
+stops says so, and another takes over at once; after a kill -9 the lock is free and another takes it at its next try.
+The poll stays as the safety net. docs/queue.md has the figures.
 """
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Iterable
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, LiteralString, NamedTuple
 
+import psycopg
 import structlog
-from procrastinate import PsycopgConnector, connector, exceptions
+from procrastinate import PsycopgConnector, connector
+from psycopg import sql
+from psycopg.rows import class_row
 
 log = structlog.stdlib.get_logger("postflow.bell")
 
-#: Jobs for later are announced here alone (migrations/sql/0004_queue.sql).
-BELL = "postflow_bell"
-#: A clock may jump and a notification may get lost: look again at least this often.
-LONGEST_SLEEP_S = 4.0
-#: Inserts come in bursts; one look serves them all.
-DEBOUNCE_S = 0.02
-#: A due job that nobody takes (all busy, or locked) is rung for again after a growing pause.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+#: Jobs for later are announced here alone (migrations/sql/0004_queue.sql), and here that nobody keeps the bell.
+BELL, FREE = "postflow_bell", "postflow_bell_free"
+_WAKE = "postflow_wake_"  # and the pid of a worker's listening session
+_LOCK_SPACE = 730_508_112
+_QUEUE = "procrastinate_queue_v1#"
 
-_NEXT = """
-    SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::float8 AS in_s
-      FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at IS NOT NULL
-"""
+#: Whoever does not keep the bell tries to take it this often: so long a dead keeper may go unnoticed.
+STAND_AGAIN_S = 2.5
+#: A clock may be set and a notification may get lost: the keeper looks again at least this often.
+LOOK_AGAIN_S = 5.0
+#: Before a job falls due the keeper looks once more: clocks that drift for seconds would ring too early.
+CLOSE_S = 0.5
+#: Timers may be a little early, and then there would be nothing to take yet.
+MARGIN_S = 0.0003
+#: Announcements come in bursts; the keeper looks no more often than this.
+DEBOUNCE_S = 0.02
+#: A due job that nobody takes (all are busy, or it waits for a lock) is rung for again after a pause that doubles.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.03, 4.0
+#: From this ring on for the same jobs, everybody is woken.
+EVERYBODY_FROM = 3
+#: More due jobs than this are not counted.
+MOST = 100
+_ANSWER_S = 10.0
+_AGAIN_S = 1.0
+
+
+class Room:
+    """Whether this worker has a free slot, seen by a middleware around each of its jobs."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._slots: int | None = None
+
+    def is_free(self) -> bool:
+        return self._slots is None or self._running < self._slots
+
+    async def counted(self, call_next: Callable[[], Awaitable[Any]], _context: Any, worker: Any) -> Any:
+        self._slots = worker.concurrency
+        self._running += 1
+        try:
+            return await call_next()
+        finally:
+            self._running -= 1
 
 
 class PunctualConnector(PsycopgConnector):
-    """Under the stock command: whoever listens for inserts hears the bell as well."""
+    """Under the stock command: whoever listens for inserts keeps the bell, or stands by to keep it."""
+
+    def __init__(self, *, conninfo: str, room: Room | None = None, **options: Any) -> None:
+        super().__init__(conninfo=conninfo, **options)
+        self._conninfo = conninfo
+        self._room = room or Room()
 
     async def listen_notify(self, on_notification: connector.Notify, channels: Iterable[str]) -> None:
-        channel = next(iter(channels))
-        inserted = asyncio.Event()
+        """Until cancelled; whatever happens to the connection, it listens again as soon as it can."""
+        channels = tuple(channels)
+        while True:
+            try:
+                async with await _connect(self._conninfo, channels) as conn:
+                    await Bell(conn, channels, on_notification, self._room).run()
+            except (psycopg.Error, TimeoutError) as gone:
+                log.warning("the database does not answer; listening again in a second", why=str(gone)[:120])
+            await asyncio.sleep(_AGAIN_S)
 
-        async def heard(*, channel: str, payload: str) -> None:
-            inserted.set()
-            if channel != BELL:
-                await on_notification(channel=channel, payload=payload)
 
-        ringing = asyncio.create_task(self._ring(on_notification, channel, inserted), name="due-bell")
+class Ahead(NamedTuple):
+    """What the database knows of the next moments; `at` is its clock, epoch seconds."""
+
+    due: int
+    next_in_s: float | None
+    together: int
+    at: float
+
+
+class Bell:
+    """One worker's listening connection, and the bell while it keeps it."""
+
+    def __init__(
+        self, conn: psycopg.AsyncConnection, channels: tuple[str, ...], tell: connector.Notify, room: Room
+    ) -> None:
+        self._conn = conn
+        self._channels = channels
+        self._queues = _queues(channels)
+        self._tell = tell
+        self._room = room
+        self._clock = asyncio.get_running_loop().time
+        self._keeps = False
+        self._next_at: float | None = None  # by the database's clock
+        self._looked_at = 0.0
+        self._rings = 0  # for jobs that are due and that nobody takes
+        self._ring_again_at = 0.0
+
+    async def run(self) -> None:
+        for channel in (*self._channels, FREE, f"{_WAKE}{self._conn.info.backend_pid}"):
+            await self._listen(channel)
+        await self._ring_here()  # for what was inserted before we listened
         try:
             while True:
-                try:
-                    await super().listen_notify(heard, [channel, BELL])
-                except exceptions.ConnectorException as gone:  # the database restarts: listen again when it is back
-                    log.warning("the database does not answer; listening again in a second", why=str(gone)[:120])
-                    await asyncio.sleep(1)
+                if self._keeps or await self._stands():
+                    await self._turn()
+                else:
+                    await self._hears(STAND_AGAIN_S)
         finally:
-            ringing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ringing
+            await self._resign()
 
-    async def _ring(self, on_notification: connector.Notify, channel: str, inserted: asyncio.Event) -> None:
-        pause_s = FIRST_PAUSE_S
+    # -- keeping it ----------------------------------------------------------------------------------------
+
+    async def _stands(self) -> bool:
+        row = await self._ask("SELECT pg_try_advisory_lock(%s, %s)", [_LOCK_SPACE, _group(self._channels)])
+        self._keeps = bool(row and row[0])
+        if self._keeps:
+            await self._listen(BELL)
+        return self._keeps
+
+    async def _resign(self) -> None:
+        """The connection's end lets go of the lock; the word spares the others the wait for their next try."""
+        if self._keeps:
+            with contextlib.suppress(psycopg.Error, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._conn.execute("SELECT pg_advisory_unlock_all()")
+                    await self._conn.execute("SELECT pg_notify(%s, '')", [FREE])
+
+    async def _turn(self) -> None:
+        """Look, ring for what is due, then rest until the next instant, which is rung without looking again."""
+        ahead = await self._look()
+        if not ahead.due:
+            self._rings = 0
+        elif self._clock() >= self._ring_again_at:
+            await self._ring(ahead.due)
+        rest_s = min(LOOK_AGAIN_S, self._ring_again_at - self._clock()) if ahead.due else LOOK_AGAIN_S
+        next_in_s = LOOK_AGAIN_S * 2 if ahead.next_in_s is None else ahead.next_in_s
+        if next_in_s > min(rest_s, CLOSE_S):
+            await self._hears(min(rest_s, next_in_s - CLOSE_S / 2) if next_in_s > CLOSE_S else rest_s)
+        elif not await self._hears(next_in_s + MARGIN_S - (self._clock() - self._looked_at)):
+            self._rings, self._ring_again_at = 0, 0.0
+            if self._queues is None:  # else it may be for others: the next look tells
+                await self._ring(ahead.together)
+
+    async def _look(self) -> Ahead:
+        async with asyncio.timeout(_ANSWER_S), self._conn.cursor(row_factory=class_row(Ahead)) as cursor:
+            await cursor.execute(
+                "SELECT due, next_in_s, together, extract(epoch FROM clock_timestamp())::float8 AS at"
+                " FROM postflow_look_ahead(%s, %s)",
+                [self._queues, MOST],
+                prepare=True,
+            )
+            ahead = await cursor.fetchone()
+        assert ahead is not None
+        self._looked_at = self._clock()
+        self._next_at = None if ahead.next_in_s is None else ahead.at + ahead.next_in_s
+        return ahead
+
+    # -- ringing -------------------------------------------------------------------------------------------
+
+    async def _ring(self, jobs: int) -> None:
+        """As many workers as there are jobs, ourselves first; everybody when that did not help."""
+        self._ring_again_at = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._rings)
+        self._rings += 1
+        if self._rings >= EVERYBODY_FROM:
+            for channel in self._channels:
+                await self._ask("SELECT pg_notify(%s, %s)", [channel, _INSERTED])
+            return
+        others = jobs
+        if self._room.is_free():
+            await self._ring_here()
+            others = jobs - 1 + (self._rings - 1)
+        if others > 0:
+            await self._ask(_WAKE_PEERS, {"name": _name(self._channels), "count": others, "wake": _WAKE})
+
+    async def _ring_here(self) -> None:
+        await self._tell(channel=self._channels[0], payload=_INSERTED)
+
+    # -- hearing -------------------------------------------------------------------------------------------
+
+    async def _hears(self, rest_s: float) -> bool:
+        """Rests and passes on what comes in. True, and sooner, when there is a reason to look or to stand."""
+        until, called = self._clock() + rest_s, False
         while True:
-            in_s = await self._next_in_s()
-            if in_s is not None and in_s <= 0:
-                await on_notification(channel=channel, payload='{"type": "job_inserted", "job_id": 0}')
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 spreads load
-                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
-                continue
-            pause_s = FIRST_PAUSE_S
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(inserted.wait(), min(LONGEST_SLEEP_S, in_s or LONGEST_SLEEP_S))
-                await asyncio.sleep(DEBOUNCE_S)
-                inserted.clear()
+            left_s = max(0.0, until - self._clock())
+            async for heard in self._conn.notifies(timeout=left_s, stop_after=1):
+                if heard.channel == BELL:
+                    called = called or self._is_sooner(heard.payload)
+                elif heard.channel == FREE:
+                    called = called or not self._keeps
+                elif heard.channel in self._channels:
+                    await self._tell(channel=heard.channel, payload=heard.payload)
+                else:  # the keeper means us
+                    await self._ring_here()
+            if called:
+                until = min(until, self._looked_at + DEBOUNCE_S)
+            if self._clock() >= until:
+                return called
 
-    async def _next_in_s(self) -> float | None:
-        """Seconds until the next scheduled job by the database's clock; None when there is none or no answer."""
-        try:
-            row = await self.execute_query_one_async(_NEXT)
-        except exceptions.ConnectorException:
-            return None
-        return row["in_s"]
+    def _is_sooner(self, second: str) -> bool:
+        return self._next_at is None or float(second) <= self._next_at
+
+    async def _listen(self, channel: str) -> None:
+        async with asyncio.timeout(_ANSWER_S):
+            await self._conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    async def _ask(self, query: LiteralString, values: Any) -> tuple[Any, ...] | None:
+        async with asyncio.timeout(_ANSWER_S):
+            return await (await self._conn.execute(query, values)).fetchone()
+
+
+_INSERTED = '{"type": "job_inserted", "job_id": 0}'
+_WAKE_PEERS: LiteralString = """
+    SELECT count(pg_notify(%(wake)s || pid, '')) FROM (
+        SELECT pid FROM pg_stat_activity
+         WHERE application_name = %(name)s AND datname = current_database() AND pid <> pg_backend_pid()
+         ORDER BY random() LIMIT %(count)s) AS peers
+"""
+
+
+async def _connect(conninfo: str, channels: tuple[str, ...]) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name=_name(channels))
+
+
+def _queues(channels: tuple[str, ...]) -> list[str] | None:
+    """None where every queue is served."""
+    named = [channel.removeprefix(_QUEUE) for channel in channels if channel.startswith(_QUEUE)]
+    return named if len(named) == len(channels) else None
+
+
+def _name(channels: tuple[str, ...]) -> str:
+    """Workers that serve the same queues find each other by it in pg_stat_activity."""
+    return f"postflow bell {_group(channels) & 0xFFFFFFFF:08x}"
+
+
+def _group(channels: tuple[str, ...]) -> int:
+    """A signed 32-bit number: the second half of the lock's key."""
+    return zlib.crc32("\n".join(sorted(channels)).encode()) - 2**31
