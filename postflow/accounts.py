@@ -149,22 +149,13 @@ def login_of(conn: Connection, user_id: int, account_id: int, keys: Keys) -> Log
 
 
 def logins(conn: Connection, platform: str, keys: Keys) -> list[Login]:
-    """Every account on this network that can still be opened, of anyone here; locked until the transaction ends."""
+    """Every account on this network that can still be opened, of anyone here; locked while a transaction is open."""
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             "SELECT id FROM accounts WHERE platform = %(platform)s AND sealed IS NOT NULL ORDER BY id FOR UPDATE",
             {"platform": platform},
         ).fetchall()
         return [_login(cursor.execute(_LOGIN, {"id": row["id"]}).fetchone(), keys) for row in rows]
-
-
-def end_access(conn: Connection, login: Login, reason: str) -> bool:
-    """active → needs_reconnect, as the network itself told us. False when it was so before."""
-    done = conn.execute(
-        "UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s WHERE id = %(id)s AND state = 'active'",
-        {"id": login.account.id, "reason": reason},
-    )
-    return done.rowcount == 1
 
 
 def forget_person(conn: Connection, account_id: int) -> None:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import structlog
 from psycopg import Connection
+from psycopg_pool import ConnectionPool
 
-from postflow import accounts, deliveries
+from postflow import access, accounts, db, deliveries
 from postflow.config import Settings
 from postflow.models import Login, utc_now
 from postflow.platforms.instagram import graph, signed_request
@@ -36,13 +37,13 @@ class Confirmed(NamedTuple):
     accounts: int
 
 
-def deauthorise(conn: Connection, settings: Settings, signed: signed_request.Signed) -> int:
-    """How many accounts lost their access by it."""
-    ended = 0
-    for login in _of(conn, settings, signed):
-        ended += accounts.end_access(conn, login, REMOVED)
-        log.warning("deauthorised", account=login.account.id)
-    return ended
+async def deauthorise(source: ConnectionPool, settings: Settings, signed: signed_request.Signed) -> None:
+    """Its person is told like of any other end of access, with the posts that wait."""
+    with source.connection() as conn:
+        logins = _of(conn, settings, signed)
+    async with db.async_pool(settings.database_url.get_secret_value(), max_size=1) as pool:
+        for login in logins:
+            await access.end(pool, settings, login, REMOVED)
 
 
 def delete(conn: Connection, settings: Settings, signed: signed_request.Signed) -> str:

@@ -13,11 +13,10 @@ bp = Blueprint("meta", __name__, url_prefix="/meta")
 
 
 @bp.post("/deauthorize")
-def deauthorize() -> tuple[Response, int]:
+async def deauthorize() -> tuple[Response, int]:
     if (signed := _signed()) is None:
         return _not_meta()
-    with database.transaction() as conn:
-        withdrawing.deauthorise(conn, database.settings(), signed)
+    await withdrawing.deauthorise(database.pool(), database.settings(), signed)
     return jsonify(success=True), 200
 
 

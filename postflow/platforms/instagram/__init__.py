@@ -166,9 +166,8 @@ class Instagram(Platform):
 
     async def refresh(self, http: httpx.AsyncClient, login: Login) -> Credentials:
         held = keys_of(login)
-        if held.flavour == "facebook":
-            return await facebook_login.check(http, self.settings, held)
-        return await instagram_login.refresh(http, self.settings, held)
+        way = facebook_login if held.flavour == "facebook" else instagram_login
+        return await way.refresh(http, self.settings, held)
 
     async def revoke(self, http: httpx.AsyncClient, login: Login) -> None:
         """Instagram has no call for it: people remove PostFlow in their settings there."""

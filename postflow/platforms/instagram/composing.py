@@ -12,6 +12,7 @@ from postflow.platforms.instagram import options
 
 MOST_MENTIONS = 20
 NARROWEST, WIDEST = 0.8, 1.91  # width / height of a feed picture
+SLIVER = 0.008
 STORY_RATIO = 9 / 16
 MAX_WIDTH = 1440
 REEL_S, STORY_S = (3, 900), (3, 60)
@@ -88,7 +89,7 @@ def recipe(content: Content, media: Media, server: Server, first: Media) -> pict
     story = options.kind(content) == "story"
     low, high = (STORY_RATIO, STORY_RATIO) if story else (NARROWEST, WIDEST)
     if len(content.attachments) > 1 and not story:
-        low = high = _ratio(first)
+        low, high = _shape(first)
     pad = story or options.of(content).get("fit") == "pad"
     return pictures.Recipe(
         max_width=MAX_WIDTH,
@@ -101,11 +102,13 @@ def recipe(content: Content, media: Media, server: Server, first: Media) -> pict
     )
 
 
-def _ratio(first: Media) -> float:
-    """A video whose size could not be read counts as square, as Instagram does without a hint."""
-    if not (first.width and first.height):
-        return 1.0
-    return round(min(max(first.width / first.height, NARROWEST), WIDEST), 4)
+def _shape(first: Media) -> tuple[float, float]:
+    """A sliver of ratios around the first picture's, so that whole pixels fit into it. A video whose size could not be
+    read counts as square, as Instagram has it.
+    """
+    ratio = first.width / first.height if first.width and first.height else 1.0
+    low = min(max(ratio - SLIVER / 2, NARROWEST), WIDEST - SLIVER)
+    return round(low, 4), round(low + SLIVER, 4)
 
 
 def _uses(content: Content, media: Media) -> Iterator[Attachment]:

@@ -1,12 +1,12 @@
 """Facebook Login: a person says yes at facebook.com, and each of their Pages opens the Instagram account behind it.
 
-The Page's token publishes; the person's is kept beside it, since some reads work with one only. Neither can be renewed
-without the person: `check` asks daily whether they live, and when access to the data ends.
+The Page's token publishes; the person's is kept beside it while it lives, since some reads work with one only. Neither
+can be renewed without the person: `check` asks daily whether they live, and when access to the data ends.
 https://developers.facebook.com/docs/instagram-platform/instagram-api-with-facebook-login
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,10 +17,12 @@ from postflow import config
 from postflow.errors import ConnectError, Refused, Retry, Unauthorized
 from postflow.models import AppRegistration, Login, Profile, utc_now
 from postflow.platforms.base import Connected
-from postflow.platforms.instagram.graph import Graph, Keys, address, keys_of
+from postflow.platforms.instagram.graph import Graph, Keys, address
 from postflow.platforms.instagram.instagram_login import profile_of
 
 SCOPES = ("instagram_basic", "instagram_content_publish", "pages_show_list", "pages_read_engagement")
+#: The first word about posts at risk comes fourteen days ahead; it should know why.
+TOLD_AHEAD = timedelta(days=15)
 SETTINGS = ("POSTFLOW_FACEBOOK_APP_ID", "POSTFLOW_FACEBOOK_APP_SECRET")
 NO_PAGES = (
     "Facebook showed PostFlow no Page with a Business or Creator account on Instagram. Link the account to a Page of "
@@ -105,20 +107,37 @@ async def whose(http: httpx.AsyncClient, settings: config.Settings, login: Login
     return profile_of(settings, body, remote_id)
 
 
+async def refresh(http: httpx.AsyncClient, settings: config.Settings, keys: Keys) -> Keys:
+    """Looks whether the access lives; near its end that is refused, so that the person hears of it in time."""
+    checked = await check(http, settings, keys)
+    if checked.expires_at and checked.expires_at - utc_now() < TOLD_AHEAD:
+        raise Unauthorized(
+            "Facebook ends this access soon, and only the person can renew it.",
+            next_step="Connect the account again.",
+            code="ends_soon",
+        )
+    return checked
+
+
 async def check(http: httpx.AsyncClient, settings: config.Settings, keys: Keys) -> Keys:
-    """debug_token for both. Raises Unauthorized when either is dead, Retry when Facebook does not tell."""
-    ends = []
-    for token in (keys.access_token, keys.user_token):
-        told = await _debugged(http, settings, token) if token else {}
-        if token and not told.get("is_valid"):
-            raise Unauthorized(
-                "Facebook no longer accepts this access: the password, a permission or the Page's role changed.",
-                next_step="Connect the account again.",
-                code="debug_token",
-            )
-        ends += [told.get("expires_at"), told.get("data_access_expires_at")]
+    """debug_token. The Page's token decides: the person's ends after sixty days and is then left behind.
+
+    Raises Unauthorized when the Page's is dead, Retry when Facebook does not tell.
+    """
+    page = await _debugged(http, settings, keys.access_token)
+    if not page["is_valid"]:
+        raise Unauthorized(
+            "Facebook no longer accepts this access: the password, a permission or the Page's role changed.",
+            next_step="Connect the account again.",
+            code="debug_token",
+        )
+    person = keys.user_token
+    if person and not (await _debugged(http, settings, person))["is_valid"]:
+        person = None
+    ends = [page.get(name) for name in ("expires_at", "data_access_expires_at")]
     instants = [datetime.fromtimestamp(one, UTC) for one in ends if isinstance(one, int) and one > 0]
-    return keys.model_copy(update={"expires_at": min(instants, default=None), "checked_at": utc_now()})
+    known = {"user_token": person, "expires_at": min(instants, default=None), "checked_at": utc_now()}
+    return keys.model_copy(update=known)
 
 
 async def _debugged(http: httpx.AsyncClient, settings: config.Settings, token: SecretStr) -> Mapping[str, Any]:
@@ -134,8 +153,6 @@ async def _debugged(http: httpx.AsyncClient, settings: config.Settings, token: S
         told = (await Graph(http, settings).call("GET", url, params=query)).get("data")
     except (Unauthorized, Refused) as error:  # it is the app that is not let in, not the person
         raise Retry(f"Facebook did not check the access: {error.sentence}", detail=error.detail) from None
-    return told if isinstance(told, Mapping) else {}
-
-
-async def refresh(http: httpx.AsyncClient, settings: config.Settings, login: Login) -> Keys:
-    return await check(http, settings, keys_of(login))
+    if not isinstance(told, Mapping) or "is_valid" not in told:
+        raise Retry("Facebook did not say whether the access lives.", code="debug_token")
+    return told

@@ -202,5 +202,5 @@ def _shapeless(answer: httpx.Response, body: Any, *, commit: bool) -> PublishErr
 def _number(value: Any) -> int:
     try:
         return int(value or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
