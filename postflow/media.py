@@ -7,7 +7,7 @@ from typing import LiteralString, NamedTuple
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from postflow import pictures
+from postflow import pictures, uploads
 from postflow.errors import NotFound
 from postflow.models import Media, MediaKind
 
@@ -23,7 +23,7 @@ class File(NamedTuple):
 
 def store(conn: Connection, user_id: int, filename: str, data: bytes) -> Media:
     """An upload, verified by its content. Raises Invalid({"media": sentence})."""
-    facts = pictures.inspect(data, filename)
+    facts = uploads.inspect(data, filename)
     with conn.cursor(row_factory=class_row(Media)) as cursor:
         media = cursor.execute(
             "INSERT INTO media (user_id, filename, kind, mime, size_bytes, width, height, duration_s, sha256)"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from postflow import errors, pictures
+from postflow import errors, pictures, uploads
 from postflow.models import Focus, MediaKind
 
 INSTAGRAM = pictures.Recipe(
@@ -71,7 +71,7 @@ def phone_photo() -> bytes:
 def test_a_sideways_phone_photo_leaves_upright_within_limits_and_without_metadata(
     phone_photo: bytes, recipe: pictures.Recipe
 ) -> None:
-    facts = pictures.inspect(phone_photo, "IMG_1.jpg")
+    facts = uploads.inspect(phone_photo, "IMG_1.jpg")
     assert (facts.width, facts.height, facts.kind) == (4000, 6000, MediaKind.image)
     rendition = pictures.render(phone_photo, recipe)
     image = opened(rendition)
@@ -110,24 +110,24 @@ def test_a_sideways_phone_photo_leaves_upright_within_limits_and_without_metadat
 )
 def test_a_file_that_is_not_what_it_seems_is_refused_by_name(name: str, data: bytes) -> None:
     with pytest.raises(errors.Invalid) as refused:
-        pictures.inspect(data, name)
+        uploads.inspect(data, name)
     [sentence] = refused.value.fields["media"]
     assert sentence.startswith(f"“{name}” cannot be used: ") and sentence.endswith(".")
 
 
 @pytest.mark.parametrize(("kind", "mime"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])
 def test_content_decides_and_not_the_name(kind: str, mime: str) -> None:
-    assert pictures.inspect(saved(red(), kind), "report.pdf").mime == mime
+    assert uploads.inspect(saved(red(), kind), "report.pdf").mime == mime
 
 
 def test_an_animated_gif_is_told_from_a_still_one() -> None:
-    assert pictures.inspect(moving_gif(), "a.gif").kind is MediaKind.gif
-    assert pictures.inspect(saved(red(), "GIF"), "a.gif").kind is MediaKind.image
+    assert uploads.inspect(moving_gif(), "a.gif").kind is MediaKind.gif
+    assert uploads.inspect(saved(red(), "GIF"), "a.gif").kind is MediaKind.image
 
 
 def test_what_hides_behind_a_picture_does_not_leave_with_it() -> None:
     hidden = saved(red(), "JPEG") + a_zip()
-    assert pictures.inspect(hidden, "a.jpg").kind is MediaKind.image
+    assert uploads.inspect(hidden, "a.jpg").kind is MediaKind.image
     rendition = pictures.render(hidden, MASTODON)
     assert not zipfile.is_zipfile(io.BytesIO(rendition.data))
 
