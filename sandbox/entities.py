@@ -85,6 +85,11 @@ def attachment(call: Call, upload: model.Upload) -> dict[str, Any]:
     }
 
 
+def _attached(call: Call, upload: model.Upload, number: int) -> dict[str, Any]:
+    shown = attachment(call, upload)
+    return shown if call.profile.keeps_media_ids else {**shown, "id": str(number)}
+
+
 def status(call: Call, record: model.Status, source: bool = False) -> dict[str, Any]:
     """A Status; source=True gives `text` in place of `content`, as deleting does."""
     store = call.network.store
@@ -115,7 +120,7 @@ def status(call: Call, record: model.Status, source: bool = False) -> dict[str, 
         "reblog": None,
         "application": _application(call, record, author),
         "account": account(call, author),
-        "media_attachments": [attachment(call, store.uploads[key]) for key in record.media_ids],
+        "media_attachments": [_attached(call, store.uploads[key], n) for n, key in enumerate(record.media_ids)],
         "mentions": [],
         "tags": [{"name": tag.lower(), "url": call.url(f"/tags/{tag.lower()}")} for tag in TAG.findall(record.text)],
         "emojis": [],
@@ -163,6 +168,8 @@ def is_newer(call: Call) -> bool:
 def _application(call: Call, record: model.Status, author: model.Account) -> dict[str, Any] | None:
     if call.profile.family == "pixelfed":
         return {"name": "web", "website": None}
+    if not call.profile.names_app:
+        return None
     app = call.network.store.apps.get(record.client_id)
     own = call.account is not None and call.account.id == author.id
     return {"name": app.name, "website": app.website} if app and own else None

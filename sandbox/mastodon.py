@@ -34,6 +34,8 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
     """
     token = call.token
     if token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now):
+        if call.profile.dead_token != "doorkeeper":
+            raise wire.Answer(_DEAD[call.profile.dead_token]())
         text = "The access token is invalid"
         if token is not None:
             text = "The access token was revoked" if token.revoked else "The access token expired"
@@ -47,6 +49,13 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
         raise error(call, 422, "This method requires an authenticated user")
     if call.account and call.account.traits.get("disabled"):
         raise error(call, 403, "Your login is currently disabled")
+
+
+_DEAD: dict[str, Callable[[], wire.Response]] = {
+    "credentials": lambda: wire.as_json({"error": "Invalid credentials."}, 403),
+    "bare": lambda: wire.Response(401, b"", "text/html; charset=utf-8"),
+    "plain": lambda: wire.Response(400, b"Invalid token", "text/plain; charset=utf-8"),
+}
 
 
 def error(call: Call, status: int, text: str) -> wire.Answer:
@@ -223,7 +232,7 @@ async def missing(call: Call) -> wire.Response:
 
 
 def _upload(call: Call, key: str) -> model.Upload:
-    found = uploads.find(call, key)
+    found = uploads.find(call, key, attached_too=not call.profile.media_tells)
     if found is None:
         raise error(call, 404, "Record not found")
     return found

@@ -24,7 +24,9 @@ class Profile:
     family: mastodon | pixelfed | gotosocial | instagram (which module answers). idempotency: replay |
     bug500 (a repeat answers 500) | cached (whole answer replayed) | tripwire (400) | none. rate_limits:
     headers (counted, shown, never enforced) | enforce | off; rate_limit_overrides {family: limit} is
-    enforced. counting: graphemes | codepoints.
+    enforced. counting: graphemes (links and names shortened) | clusters (in full) | codepoints | text (the
+    warning is not counted). dead_token: doorkeeper (401 with WWW-Authenticate) | credentials (403, as Akkoma
+    says it) | bare (401 without a body) | plain (400, text). lists: all | public.
     """
 
     family: str
@@ -43,6 +45,20 @@ class Profile:
     poll_options: int = 4
     poll_option_chars: int = 50
     poll_with_media: bool = False
+    counts: bool = True  # False: takes texts of any length
+    looks_into_media: bool = True  # False: takes files of any kind
+    refusal: int = 422  # the status of a refused form
+    empty_text: bool = True  # False: "" is refused, a text may only be left out
+    ignores_lost_parent: bool = False
+    json_polls: bool = True  # False: a poll is only read from a form
+    form_booleans: bool = True  # False: true and false are taken from JSON only
+    keeps_language: bool = True
+    keeps_media_ids: bool = True  # False: in a status the uploads have other ids
+    names_app: bool = True
+    media_tells: bool = True  # GET media answers 404 once an upload is attached
+    dead_token: str = "doorkeeper"
+    lists: str = "all"
+    gif_pixels: int | None = None
     idempotency: str = "none"
     idempotency_lock: bool = False
     idempotency_ttl_s: float = 3600
@@ -99,6 +115,7 @@ def _mastodon(software: str, version: str | None) -> Profile:
         software="hometown" if software == "hometown" else "mastodon",
         version=version,
         description_limit=10_000 if number >= (4, 6) else 1500,
+        gif_pixels=1280 * 720,
         idempotency="bug500" if buggy else "replay",
         idempotency_lock=number >= (4, 6),
         media_guard=number >= (4, 3),
@@ -148,13 +165,19 @@ def _gotosocial(software: str, version: str | None) -> Profile:
 
 
 def _akkoma(software: str, version: str | None) -> Profile:
+    usual = "2.7.2 (compatible; Akkoma 3.15.2)" if software == "akkoma" else "2.7.2 (compatible; Pleroma 2.8.0)"
     return Profile(
         family="mastodon",
         software=software,
-        version=version or "2.7.2 (compatible; Akkoma 3.15.2)",
+        version=version or usual,
         max_characters=5000,
         max_media=16,
-        counting="codepoints",
+        counting="clusters",
+        description_limit=5000,
+        ignores_lost_parent=True,
+        names_app=False,
+        media_tells=False,
+        dead_token="credentials",
         idempotency="cached",
         idempotency_lock=True,
         idempotency_ttl_s=6 * 3600,
@@ -165,7 +188,70 @@ def _akkoma(software: str, version: str | None) -> Profile:
 
 
 def _takahe(software: str, version: str | None) -> Profile:
-    return Profile(family="mastodon", software=software, version=version or "0.11.0", counting="codepoints")
+    return Profile(
+        family="mastodon",
+        software=software,
+        version=version or "0.11.0",
+        counting="text",
+        refusal=400,
+        ignores_lost_parent=True,
+        keeps_language=False,
+        names_app=False,
+        media_tells=False,
+        dead_token="bare",
+        async_media=False,
+        media_processing_s=0.0,
+    )
+
+
+def _hollo(software: str, version: str | None) -> Profile:
+    """Its key is looked up without a lock; an attached upload ends in a rolled back transaction and a 500."""
+    return Profile(
+        family="mastodon",
+        software=software,
+        version=version or "0.7.0",
+        max_characters=10_000,
+        max_media=8,
+        url_length=256,
+        counts=False,
+        empty_text=False,
+        names_app=False,
+        media_tells=False,
+        idempotency="replay",
+        mime_types=(*IMAGES[:3], "image/webp", "video/mp4", "video/webm"),
+        image_bytes=32 * 1024 * 1024,
+        video_bytes=128 * 1024 * 1024,
+        image_pixels=16_777_216,
+        video_pixels=16_777_216,
+        poll_options=10,
+        poll_option_chars=100,
+        oauth_metadata=True,
+        async_media=False,
+        media_processing_s=0.0,
+    )
+
+
+def _snac(software: str, version: str | None) -> Profile:
+    return Profile(
+        family="mastodon",
+        software=software,
+        version=version or "2.84",
+        max_characters=100_000,
+        url_length=32,
+        counting="codepoints",
+        counts=False,
+        looks_into_media=False,
+        ignores_lost_parent=True,
+        json_polls=False,
+        keeps_media_ids=False,
+        names_app=False,
+        media_tells=False,
+        dead_token="bare",
+        lists="public",
+        poll_options=8,
+        async_media=False,
+        media_processing_s=0.0,
+    )
 
 
 def _instagram(software: str, version: str | None) -> Profile:
@@ -190,6 +276,11 @@ def _unknown(software: str, version: str | None) -> Profile:
         family="mastodon",
         software=software,
         version=version or "1.0",
+        counting="codepoints",
+        form_booleans=False,
+        names_app=False,
+        media_tells=False,
+        dead_token="plain",
         instance_v2=False,
         async_media=False,
         media_processing_s=0.0,
@@ -205,6 +296,8 @@ _MAKERS = {
     "akkoma": _akkoma,
     "pleroma": _akkoma,
     "takahe": _takahe,
+    "hollo": _hollo,
+    "snac": _snac,
     "instagram": _instagram,
 }
 

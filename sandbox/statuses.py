@@ -81,22 +81,20 @@ async def _make(call: Call, author: model.Account, key: str | None) -> wire.Resp
 
 def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
     """Check everything a server checks and build the record; raises wire.Answer with the refusal."""
-    given = call.params
+    given, profile = call.params, call.profile
+    _refuse_oddities(call)
+    poll = _poll(call)
     attached = _attachable(call, given.many("media_ids"))
     text, spoiler = given.text("status").strip(), given.text("spoiler_text")
     text = text.replace(f"@{call.instance.domain}", "")
     if not text and spoiler:
         text, spoiler = spoiler, ""
-    poll = _poll(call)
-    if poll and attached and not call.profile.poll_with_media:
+    if poll and attached and not profile.poll_with_media:
         invalid("Cannot attach a poll to a post with media")
     if not text and not attached and not poll:
-        invalid("Validation failed: Text can't be blank")
-    if length(call, spoiler, text) > call.profile.max_characters:
-        invalid(f"Validation failed: Text character limit of {call.profile.max_characters} exceeded")
-    parent = given.text("in_reply_to_id") or None
-    if parent and not _exists(call, parent):
-        raise wire.Answer(wire.as_json({"error": "The post you are trying to reply to does not appear to exist."}, 404))
+        invalid("Validation failed: Text can't be blank", profile.refusal)
+    if profile.counts and length(call, spoiler, text) > profile.max_characters:
+        invalid(f"Validation failed: Text character limit of {profile.max_characters} exceeded", profile.refusal)
     return model.Status(
         id=call.network.store.snowflake(),
         instance=call.instance.name,
@@ -108,7 +106,7 @@ def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
         sensitive=given.flag("sensitive", bool(spoiler)) or bool(spoiler),
         visibility=_visibility(call, author),
         language=_language(call, author),
-        in_reply_to_id=parent,
+        in_reply_to_id=_parent(call),
         media_ids=[] if call.fault("drop_media") else [upload.id for upload in attached],
         poll=poll,
         client_id=call.token.client_id if call.token else "",
@@ -133,8 +131,11 @@ def commit(call: Call, record: model.Status) -> None:
 
 def length(call: Call, spoiler: str, text: str) -> int:
     """Characters as this software counts them."""
-    if call.profile.counting == "codepoints":
-        return len(spoiler) + len(text)
+    counting = call.profile.counting
+    if counting in ("codepoints", "text"):
+        return len(text) + (len(spoiler) if counting == "codepoints" else 0)
+    if counting == "clusters":
+        return len(_GRAPHEME.findall(spoiler)) + len(_GRAPHEME.findall(text))
     shortened = entities.URL.sub("x" * call.profile.url_length, text)
     shortened = _REMOTE.sub(r"\1", shortened)
     return len(_GRAPHEME.findall(spoiler)) + len(_GRAPHEME.findall(shortened))
@@ -178,25 +179,50 @@ def scheduled(call: Call, record: model.Status) -> dict[str, object]:
     }
 
 
+def _refuse_oddities(call: Call) -> None:
+    """What some servers take offence at, and others do not even look at."""
+    given, profile = call.params, call.profile
+    if not profile.empty_text and given.has("status") and given.text("status") == "":
+        invalid("invalid_request")
+    as_form = "json" not in call.request.headers.get("content-type", "")
+    if as_form and not profile.form_booleans and given.has("sensitive"):
+        invalid("sensitive: expected a boolean", 400)
+
+
+def _parent(call: Call) -> str | None:
+    parent = call.params.text("in_reply_to_id") or None
+    if parent is None or _exists(call, parent):
+        return parent
+    if call.profile.ignores_lost_parent:
+        return None
+    raise wire.Answer(wire.as_json({"error": "The post you are trying to reply to does not appear to exist."}, 404))
+
+
 def _attachable(call: Call, keys: list[str]) -> list[model.Upload]:
     profile = call.profile
     if len(keys) > profile.max_media:
         invalid(f"Cannot attach more than {profile.max_media} files")
-    again = profile.software == "takahe"
+    again = profile.software in ("takahe", "akkoma", "pleroma", "snac")
     found = [one for key in keys if (one := uploads.find(call, key, attached_too=again))]
     lost = [key for key in keys if key not in {one.id for one in found}]
+    if lost and profile.software == "hollo":  # the transaction is rolled back by an exception nobody catches
+        raise wire.Answer(wire.Response(500, b"Internal Server Error", "text/plain"))
+    if lost and profile.software == "takahe":
+        raise wire.Answer(wire.as_json({"error": "Not Found"}, 404))
     if lost and profile.media_guard:
         invalid(f"Media {', '.join(lost)} not found or already attached to another post")
     if any(upload.ready_at > call.now or upload.polls_left > 0 or upload.failed for upload in found):
         invalid("Cannot attach files that have not finished processing. Try again in a moment!")
-    if len(found) > 1 and any(upload.kind in ("audio", "video") for upload in found):
+    alone = profile.software in ("mastodon", "hometown")
+    if alone and len(found) > 1 and any(upload.kind in ("audio", "video") for upload in found):
         invalid("Cannot attach a video to a post that already contains images")
     return found
 
 
 def _poll(call: Call) -> dict[str, object] | None:
     asked, profile = call.params.nested("poll"), call.profile
-    if not asked:
+    as_json = "json" in call.request.headers.get("content-type", "")
+    if not asked or (as_json and not profile.json_polls):
         return None
     options = [str(option).strip() for option in asked.get("options") or []]
     try:
@@ -225,7 +251,9 @@ def _visibility(call: Call, author: model.Account) -> str:
     return "unlisted" if wanted == "public" and silenced else wanted
 
 
-def _language(call: Call, author: model.Account) -> str:
+def _language(call: Call, author: model.Account) -> str | None:
+    if not call.profile.keeps_language:
+        return None
     given = call.params.text("language")  # nonsense falls back to the account's own
     known = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]{2,4})?", given)
     return given if known else author.traits.get("language") or call.profile.language

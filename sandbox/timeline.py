@@ -51,7 +51,7 @@ def _seen(call: Call, who: model.Account) -> list[model.Status]:
     given = call.params
     if given.flag("pinned"):
         return []
-    mine = call.account is not None and call.account.id == who.id
+    mine = call.account is not None and call.account.id == who.id and call.profile.lists == "all"
     return [
         one
         for one in call.network.store.by_account.get(who.id, [])

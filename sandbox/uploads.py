@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from sandbox import entities, media, model, params, wire
 from sandbox.instance import Call
+from sandbox.software import Profile
 
 ORPHAN_S = 48 * 3600
 
@@ -15,8 +16,10 @@ def accept(call: Call) -> model.Upload:
     if file is None:
         _invalid("Validation failed: File can't be blank")
     description = call.params.text("description") or None
-    seen = _look(file)
     profile = call.profile
+    seen = _look(call, file)
+    if not profile.looks_into_media:
+        return keep(call, file.body, seen, description)
     limit = profile.image_bytes if seen.kind in ("image", "gifv") else profile.video_bytes
     if len(file.body) > limit:
         megabytes = limit // (1024 * 1024)
@@ -24,7 +27,7 @@ def accept(call: Call) -> model.Upload:
         _invalid(f"Validation failed: {text}")
     if seen.mime not in profile.mime_types:
         _invalid("Validation failed: File content type is invalid, File is invalid")
-    if seen.width * seen.height > (profile.image_pixels if seen.kind == "image" else profile.video_pixels):
+    if seen.width * seen.height > _most_pixels(profile, seen.kind):
         _invalid(f"{seen.width}x{seen.height} images are not supported")
     if description and len(description) > profile.description_limit:
         _invalid(f"Validation failed: Description is too long (maximum is {profile.description_limit} characters)")
@@ -107,6 +110,12 @@ def read_focus(given: params.Params) -> tuple[float, float] | None:
     return x, y
 
 
+def _most_pixels(profile: Profile, kind: str) -> int:
+    if kind == "gifv" and profile.gif_pixels is not None:
+        return profile.gif_pixels
+    return profile.image_pixels if kind == "image" else profile.video_pixels
+
+
 def _bend(call: Call, upload: model.Upload) -> None:
     waiting = call.fault("still_processing")
     if waiting:
@@ -118,12 +127,14 @@ def _bend(call: Call, upload: model.Upload) -> None:
         upload.deleted = True
 
 
-def _look(file: params.File) -> media.Look:
+def _look(call: Call, file: params.File) -> media.Look:
     if not file.body:
         _invalid("Validation failed: File content type is invalid, File is invalid")
     try:
         return media.look(file.body)
     except media.NotMedia:
+        if not call.profile.looks_into_media:
+            return media.Look("image", file.content_type, 0, 0)
         text = "File Paperclip::Errors::NotIdentifiedByImageMagickError"
         _invalid(f"Validation failed: {text}, {text}")
 
