@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from postflow import crypto, platforms
 from postflow.errors import NotFound, Unauthorized
-from postflow.models import Account, AppRegistration, Credentials, Login, Profile
+from postflow.models import Account, AppRegistration, Credentials, Login, Profile, Server
 
 Keys = Sequence[SecretStr]
 
@@ -230,6 +230,17 @@ async def has_newer_credentials(conn: AsyncConnection, login: Login) -> bool:
         {"id": login.account.id, "version": login.version},
     )
     return await rows.fetchone() is not None
+
+
+async def mark_server_changed(conn: AsyncConnection, server: Server, reason: str) -> None:
+    """Every account there needs its person."""
+    await conn.execute(
+        """
+        UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s
+         WHERE platform = %(platform)s AND base_url = %(base_url)s AND state = 'active'
+        """,
+        {"platform": server.platform, "base_url": server.base_url, "reason": reason},
+    )
 
 
 async def save_credentials(conn: AsyncConnection, login: Login, renewed: Credentials, keys: Keys) -> bool:

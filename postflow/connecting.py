@@ -2,6 +2,7 @@
 
 begin       address -> software -> platform -> registered app -> the consent page's URL
 finish      back from the consent page: state, code -> accounts, new or in place
+sign_in     where there is no consent page: what the person typed -> accounts
 disconnect  what waits is cancelled, credentials forgotten, the token revoked when nobody else stands on it
 
 No transaction is open while a network is asked.
@@ -10,7 +11,7 @@ No transaction is open while a network is asked.
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -34,6 +35,11 @@ class Way(NamedTuple):
 
     platform: Platform
     option: ConnectOption
+
+
+class Finished(NamedTuple):
+    accounts: list[Account]
+    notes: list[str]  # sentences: connected, but
 
 
 class Attempt(NamedTuple):
@@ -132,12 +138,18 @@ async def _app(
             option=option,
             redirect_uri=redirect_uri(settings),
         )
-    if known is not None:
+    if known is not None and await platform.knows_app(http, server, known):
         return known
     made = await platform.register(http, server, redirect_uri(settings), option)
     with source.connection() as conn:
         return servers.save_app(
-            conn, settings.encryption_keys, made, platform=platform.name, base_url=server.base_url, option=option
+            conn,
+            settings.encryption_keys,
+            made,
+            platform=platform.name,
+            base_url=server.base_url,
+            option=option,
+            replace=known is not None,
         )
 
 
@@ -146,7 +158,7 @@ async def _app(
 
 async def finish(
     source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, answer: Mapping[str, str]
-) -> list[Account]:
+) -> Finished:
     """`answer` is the query the consent page sent the person back with. Raises ConnectError."""
     with source.connection() as conn:
         attempt = _recall(conn, settings, answer.get("state", ""), user_id)
@@ -169,8 +181,44 @@ async def finish(
         opened = await platform.exchange(http, server, app, answer["code"], attempt.memo)
     except PublishError as error:
         raise ConnectError(error.sentence) from error
+    return _stored(source, settings, user_id, attempt, opened)
+
+
+async def sign_in(
+    source: ConnectionPool,
+    settings: Settings,
+    http: httpx.AsyncClient,
+    user_id: int,
+    name: str,
+    option: str,
+    typed: Mapping[str, str],
+) -> Finished:
+    """For networks without a consent page: what the person typed opens the account. Raises NotFound, Invalid, ConnectError."""
+    platform = platforms.get(name)
+    chosen = next((one for one in platform.connect_options() if one.key == option and one.asks_for == "fields"), None)
+    if chosen is None:
+        raise NotFound("There is no such way to connect.")
+    fields = {field.name: typed.get(field.name, "").strip() for field in chosen.fields}
+    empty = {field.name: f"Type the {field.label.lower()}." for field in chosen.fields if not fields[field.name]}
+    if empty:
+        raise Invalid(empty)
+    base_url = net.instance_url(fields.get("instance", ""), settings.allowed_private) if "instance" in fields else ""
+    try:
+        server = await platform.server(http, base_url)
+        opened = await platform.sign_in(http, server, fields)
+    except PublishError as error:
+        raise ConnectError(error.sentence) from error
+    with source.connection() as conn:
+        servers.save(conn, server)
+    return _stored(source, settings, user_id, Attempt(platform.name, server.base_url, option, {}), opened)
+
+
+def _stored(
+    source: ConnectionPool, settings: Settings, user_id: int, attempt: Attempt, opened: Sequence[Connected]
+) -> Finished:
     with db.transaction(source) as conn:
-        return [_store(conn, settings, user_id, attempt, one) for one in opened]
+        made = [_store(conn, settings, user_id, attempt, one) for one in opened]
+    return Finished(made, list(dict.fromkeys(note for one in opened for note in one.notes)))
 
 
 def _store(conn: Connection, settings: Settings, user_id: int, attempt: Attempt, one: Connected) -> Account:

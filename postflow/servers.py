@@ -1,15 +1,16 @@
 """The servers and apps tables: what each instance accepts, and PostFlow as its client."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any, LiteralString
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from postflow import crypto
-from postflow.models import AppRegistration, Server, utc_now
+from postflow.models import AppRegistration, Server
 
 #: Limits older than this are asked anew before a post is accepted.
 STALE_AFTER = timedelta(hours=24)
@@ -27,10 +28,6 @@ def get(conn: Connection, platform: str, base_url: str) -> Server | None:
         ).fetchone()
 
 
-def is_stale(server: Server | None, now: datetime | None = None) -> bool:
-    return server is None or (now or utc_now()) - server.fetched_at > STALE_AFTER
-
-
 def of_user(conn: Connection, user_id: int) -> list[Server]:
     """Every server this person has an account on."""
     with conn.cursor(row_factory=class_row(Server)) as cursor:
@@ -45,24 +42,62 @@ def of_user(conn: Connection, user_id: int) -> list[Server]:
         ).fetchall()
 
 
+def stale(conn: Connection, user_id: int, account_ids: Sequence[int]) -> list[Server]:
+    """Those behind these accounts that were not asked for a day."""
+    with conn.cursor(row_factory=class_row(Server)) as cursor:
+        return cursor.execute(
+            _STALE
+            + """
+               AND EXISTS (SELECT FROM accounts WHERE user_id = %(user_id)s AND accounts.id = ANY(%(account_ids)s)
+                              AND accounts.platform = servers.platform AND accounts.base_url = servers.base_url)
+            """,
+            {"user_id": user_id, "account_ids": list(account_ids), "stale_after": STALE_AFTER},
+        ).fetchall()
+
+
+async def stale_anywhere(conn: AsyncConnection) -> list[Server]:
+    """Those behind any account in use that were not asked for a day."""
+    async with conn.cursor(row_factory=class_row(Server)) as cursor:
+        await cursor.execute(
+            _STALE
+            + """
+               AND EXISTS (SELECT FROM accounts WHERE state <> 'disconnected'
+                              AND accounts.platform = servers.platform AND accounts.base_url = servers.base_url)
+            """,
+            {"stale_after": STALE_AFTER},
+        )
+        return await cursor.fetchall()
+
+
 def save(conn: Connection, server: Server) -> None:
     """What came last over the wire wins, also when two processes asked at once."""
-    conn.execute(
-        """
-        INSERT INTO servers (platform, base_url, software, version, title, limits, capabilities, fetched_at)
-        VALUES (%(platform)s, %(base_url)s, %(software)s, %(version)s, %(title)s, %(limits)s, %(capabilities)s,
-                %(fetched_at)s)
-        ON CONFLICT (platform, base_url) DO UPDATE
-           SET software = excluded.software, version = excluded.version, title = excluded.title,
-               limits = excluded.limits, capabilities = excluded.capabilities, fetched_at = excluded.fetched_at
-         WHERE servers.fetched_at <= excluded.fetched_at
-        """,
-        server.model_dump(mode="python")
-        | {
-            "limits": Jsonb(server.limits.model_dump(mode="json")),
-            "capabilities": Jsonb(server.capabilities.model_dump(mode="json")),
-        },
-    )
+    conn.execute(_SAVE, _row(server))
+
+
+async def async_save(conn: AsyncConnection, server: Server) -> None:
+    await conn.execute(_SAVE, _row(server))
+
+
+_STALE: LiteralString = """
+    SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
+      FROM servers WHERE fetched_at < now() - %(stale_after)s
+"""
+_SAVE: LiteralString = """
+    INSERT INTO servers (platform, base_url, software, version, title, limits, capabilities, fetched_at)
+    VALUES (%(platform)s, %(base_url)s, %(software)s, %(version)s, %(title)s, %(limits)s, %(capabilities)s,
+            %(fetched_at)s)
+    ON CONFLICT (platform, base_url) DO UPDATE
+       SET software = excluded.software, version = excluded.version, title = excluded.title,
+           limits = excluded.limits, capabilities = excluded.capabilities, fetched_at = excluded.fetched_at
+     WHERE servers.fetched_at <= excluded.fetched_at
+"""
+
+
+def _row(server: Server) -> dict[str, Any]:
+    return server.model_dump(mode="python") | {
+        "limits": Jsonb(server.limits.model_dump(mode="json")),
+        "capabilities": Jsonb(server.capabilities.model_dump(mode="json")),
+    }
 
 
 def app(

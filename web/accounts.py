@@ -59,6 +59,23 @@ async def connect_with(platform: str, option: str) -> Page:
     return redirect(url)
 
 
+@bp.post("/sign-in/<platform>/<option>")
+@login_required
+async def sign_in(platform: str, option: str) -> Page:
+    """To a network without a consent page, with what it asks for."""
+    settings, form = database.settings(), request.form
+    try:
+        async with net.client(settings) as http:
+            done = await connecting.sign_in(
+                database.pool(), settings, http, current_user.id, platform, option, form.to_dict()
+            )
+    except errors.Invalid as wrong:
+        return _page({f"{platform}.{name}": said for name, said in wrong.fields.items()}), 422
+    except errors.ConnectError as wrong:
+        return _page({option: [str(wrong)]}), 422
+    return _connected(done)
+
+
 @bp.get("/callback")
 @login_required
 async def callback() -> Page:
@@ -66,11 +83,17 @@ async def callback() -> Page:
     settings = database.settings()
     try:
         async with net.client(settings) as http:
-            stored = await connecting.finish(database.pool(), settings, http, current_user.id, request.args)
+            done = await connecting.finish(database.pool(), settings, http, current_user.id, request.args)
     except errors.ConnectError as wrong:
         flash(str(wrong), "bad")
-    else:
-        flash(f"{_listed(stored)} connected.", "good")
+        return redirect(url_for("accounts.index"))
+    return _connected(done)
+
+
+def _connected(done: connecting.Finished) -> Response:
+    flash(f"{_listed(done.accounts)} connected.", "good")
+    for note in done.notes:
+        flash(note, "bad")
     return redirect(url_for("accounts.index"))
 
 
@@ -110,6 +133,7 @@ def _page(wrong: Mapping[str, list[str]] | None = None, typed: str = "") -> str:
         errors=wrong or {},
         by_address=[way.platform.label for way in ways if way.option.asks_for == "instance"],
         by_button=[way for way in ways if way.option.asks_for == "nothing"],
+        by_form=[way for way in ways if way.option.asks_for == "fields"],
         warnings=_warnings(ways),
     )
 

@@ -9,7 +9,7 @@ from flask_login import current_user, login_required
 from psycopg import Connection
 from werkzeug.wrappers import Response
 
-from postflow import accounts, db, deliveries, posts, scheduling
+from postflow import accounts, db, deliveries, posts, scheduling, surveying
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.models import IN_FLIGHT, Delivery
 from web import composer, database, forms, outlook, postpage, walltime
@@ -74,8 +74,9 @@ def index() -> Page:
 
 @bp.post("/posts")
 @login_required
-def create() -> Page:
+async def create() -> Page:
     """Schedule, publish now, or keep as a draft; a refused form comes back with all that was typed."""
+    await _ask_limits_anew()
     return _submitted(None)
 
 
@@ -96,8 +97,15 @@ def edit(post_id: int) -> Page:
 
 @bp.post("/posts/<int:post_id>")
 @login_required
-def update(post_id: int) -> Page:
+async def update(post_id: int) -> Page:
+    await _ask_limits_anew()
     return _submitted(post_id)
+
+
+async def _ask_limits_anew() -> None:
+    """What a server said a day ago may have changed; a post it would refuse now is not accepted here."""
+    chosen = [int(one) for one in request.form.getlist("account") if one.isdecimal()]
+    await surveying.before_accepting(database.pool(), database.settings(), current_user.id, chosen)
 
 
 def _submitted(post_id: int | None) -> Page:

@@ -13,7 +13,7 @@ import structlog
 from croniter import croniter
 from procrastinate import exceptions
 
-from postflow import db, notices, publishing, purging, runs, telling, tokens
+from postflow import db, notices, publishing, purging, runs, surveying, telling, tokens
 from postflow.config import Settings
 from worker import engine, noting
 from worker.app import app
@@ -33,6 +33,7 @@ JOBS = (
     Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron),
     Job("refresh_tokens", "Refresh access tokens", lambda s: s.refresh_tokens_cron),
     Job("verify_accounts", "Check that every account still answers", lambda s: s.verify_accounts_cron),
+    Job("survey_servers", "Ask servers what they accept", lambda s: s.verify_accounts_cron),
     Job("warn_of_risks", "Name posts whose account will not reach their date", lambda s: s.refresh_tokens_cron),
     Job("tell_people", "Send what people should hear by mail and webhook", lambda s: "* * * * *"),
     Job("purge", "Remove finished jobs, old stories and unused uploads", lambda s: s.purge_cron),
@@ -105,6 +106,14 @@ async def verify_account(account_id: int) -> None:
 
 @_periodic("warn_of_risks")
 async def warn_of_risks() -> dict[str, int]:
+@app.task(name="survey_servers", queue=QUEUE)
+async def survey_servers() -> None:
+    ready = await engine.ready()
+    await surveying.daily(ready.pool, ready.http)
+
+
+@app.task(name="warn_of_risks", queue=QUEUE)
+async def warn_of_risks() -> None:
     ready = await engine.ready()
     async with db.async_transaction(ready.pool) as conn:
         return {"notices": await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))}
