@@ -43,8 +43,8 @@ async def before_accepting(
                 servers.save(conn, one)
 
 
-async def daily(pool: AsyncConnectionPool, http: httpx.AsyncClient) -> int:
-    """Every stale server of an account in use; how many answered."""
+async def daily(pool: AsyncConnectionPool, http: httpx.AsyncClient) -> dict[str, int]:
+    """Every stale server of an account in use; {"servers": asked, "answered": how many}."""
     async with pool.connection() as conn:
         stale = await servers.stale_anywhere(conn)
     several = asyncio.Semaphore(AT_ONCE)
@@ -62,7 +62,7 @@ async def daily(pool: AsyncConnectionPool, http: httpx.AsyncClient) -> int:
 
     answered = sum(await asyncio.gather(*(survey(one) for one in stale)))
     log.info("surveyed", servers=len(stale), answered=answered)
-    return answered
+    return {"servers": len(stale), "answered": answered}
 
 
 async def _asked(http: httpx.AsyncClient, known: Server) -> Server | None:

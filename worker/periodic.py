@@ -104,16 +104,14 @@ async def verify_account(account_id: int) -> None:
     await tokens.verify(await engine.ready(), account_id)
 
 
+@_periodic("survey_servers")
+async def survey_servers() -> dict[str, int]:
+    ready = await engine.ready()
+    return await surveying.daily(ready.pool, ready.http)
+
+
 @_periodic("warn_of_risks")
 async def warn_of_risks() -> dict[str, int]:
-@app.task(name="survey_servers", queue=QUEUE)
-async def survey_servers() -> None:
-    ready = await engine.ready()
-    await surveying.daily(ready.pool, ready.http)
-
-
-@app.task(name="warn_of_risks", queue=QUEUE)
-async def warn_of_risks() -> None:
     ready = await engine.ready()
     async with db.async_transaction(ready.pool) as conn:
         return {"notices": await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))}
