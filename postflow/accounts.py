@@ -4,6 +4,7 @@ What the web reads takes `user_id`: somebody else's account is not found. The as
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -40,11 +41,26 @@ _LOGIN: LiteralString = (
 _STILL_THE_SAME: LiteralString = " AND encode(sha256(sealed), 'hex') = %(version)s"
 
 
+class WaitingPost(NamedTuple):
+    delivery_id: int
+    post_id: int
+    post_date: datetime
+    text: str  # its beginning
+    in_flight: bool  # a request may have left: it cannot be held back
+
+
 class Waiting(NamedTuple):
     """Posts that would lose this account."""
 
-    delivery_ids: list[int]
-    in_flight: int  # a request may have left: these cannot be held back
+    posts: list[WaitingPost]
+
+    @property
+    def delivery_ids(self) -> list[int]:
+        return [post.delivery_id for post in self.posts if not post.in_flight]
+
+    @property
+    def in_flight(self) -> int:
+        return sum(post.in_flight for post in self.posts)
 
 
 # -- the web side ------------------------------------------------------------------------------------------
@@ -130,15 +146,22 @@ def disconnect(conn: Connection, user_id: int, account_id: int) -> None:
 def waiting(conn: Connection, user_id: int, account_id: int, *, lock: bool = False) -> Waiting:
     """What still hangs on this account; `lock` holds those rows until the transaction ends."""
     query: LiteralString = """
-        SELECT deliveries.id, deliveries.status IN ('sending', 'unknown')
-          FROM deliveries JOIN accounts ON accounts.id = deliveries.account_id
+        SELECT deliveries.id, posts.id, posts.post_date, left(posts.content->>'text', 60),
+               deliveries.status IN ('sending', 'unknown')
+          FROM deliveries JOIN accounts ON accounts.id = deliveries.account_id JOIN posts ON posts.id = deliveries.post_id
          WHERE deliveries.account_id = %(id)s AND accounts.user_id = %(user_id)s
            AND deliveries.status IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown')
-         ORDER BY deliveries.id
+         ORDER BY posts.post_date, deliveries.id
     """
     held: LiteralString = " FOR UPDATE OF deliveries"
     rows = conn.execute(query + held if lock else query, {"id": account_id, "user_id": user_id}).fetchall()
-    return Waiting([row[0] for row in rows if not row[1]], sum(1 for row in rows if row[1]))
+    return Waiting([WaitingPost(*row) for row in rows])
+
+
+def option_of(conn: Connection, account_id: int) -> str:
+    """By which way it was connected last."""
+    row = conn.execute("SELECT option FROM accounts WHERE id = %(id)s", {"id": account_id}).fetchone()
+    return row[0] if row else ""
 
 
 def login_of(conn: Connection, user_id: int, account_id: int, keys: Keys) -> Login:

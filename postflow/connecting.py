@@ -1,30 +1,26 @@
 """The story of connecting: an address becomes a server, a person allows us there, an account is stored.
 
-begin       address -> software -> platform -> registered app -> the consent page's URL
-finish      back from the consent page: state, code -> accounts, new or in place
-sign_in     where there is no consent page: what the person typed -> accounts
-disconnect  what waits is cancelled, credentials forgotten, the token revoked when nobody else stands on it
+begin    address -> software -> platform -> registered app -> the consent page's URL
+finish   back from the consent page: state, code -> accounts, new or in place; what waited for them goes on
+sign_in  instead of a consent page: a form, such as for a token made there by hand
 
 No transaction is open while a network is asked.
 """
 
-import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import structlog
 from psycopg import Connection
-from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from postflow import accounts, crypto, db, deliveries, net, platforms, servers, waking
+from postflow import accounts, attempts, db, net, platforms, servers, waking
 from postflow.config import Settings
-from postflow.errors import Conflict, ConnectError, Invalid, NotFound, PublishError
+from postflow.errors import AppForgotten, ConnectError, Invalid, NotFound, PublishError
 from postflow.models import Account, AppRegistration, Server
-from postflow.platforms import software
+from postflow.platforms import addresses, software
 from postflow.platforms.base import Connected, ConnectOption, Platform
 
 log = structlog.stdlib.get_logger("postflow.connecting")
@@ -38,17 +34,11 @@ class Way(NamedTuple):
 
 
 class Finished(NamedTuple):
+    """`away`: not connected yet, the consent page has to be seen once more. `notes` are sentences for the person."""
+
     accounts: list[Account]
-    notes: list[str]  # sentences: connected, but
-
-
-class Attempt(NamedTuple):
-    """Sent off to a consent page and come back."""
-
-    platform: str
-    base_url: str
-    option: str
-    memo: dict[str, Any]
+    notes: list[str]
+    away: str | None = None
 
 
 def ways() -> list[Way]:
@@ -66,12 +56,17 @@ async def begin_at(
     source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, address: str
 ) -> str:
     """Where to send the person who typed `address`. Raises Invalid({"instance": …}), ConnectError."""
-    base_url = net.instance_url(address, settings.allowed_private)
+    base_url = await _home(settings, http, address)
     platform = await _platform_of(http, base_url)
     option = next((one.key for one in platform.connect_options() if one.asks_for == "instance"), None)
     if option is None:
         raise ConnectError(f"{platform.label} is not connected by an address: use its own button.")
-    return await _begin(source, settings, http, user_id, platform, base_url, option)
+    with source.connection() as conn:
+        here = [one for one in accounts.of_user(conn, user_id) if one.base_url == base_url]
+    url = await _begin(source, settings, http, user_id, platform, base_url, option)
+    if here and all(one.state == "active" for one in here):
+        url += "&force_login=true"  # nothing to mend here: it is another account, so ask who it is
+    return url
 
 
 async def begin_with(
@@ -87,6 +82,32 @@ async def begin_with(
     return await _begin(source, settings, http, user_id, platform, "", option)
 
 
+async def begin_again(
+    source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, account_id: int
+) -> str:
+    """For an account that is here already, the way it came. Raises NotFound, ConnectError."""
+    with source.connection() as conn:
+        account = accounts.get(conn, user_id, account_id)
+        came_by = accounts.option_of(conn, account_id)
+    platform = platforms.get(account.platform)
+    if account.base_url and (now := await _platform_of(http, account.base_url)).name != platform.name:
+        raise ConnectError(
+            f"{account.base_url} runs {now.label} now, no longer {platform.label}. Connect it as a new account below."
+        )
+    ways_in = [one for one in platform.connect_options() if one.asks_for != "fields" and one.available]
+    option = next((one.key for one in ways_in if one.key == came_by), ways_in[0].key if ways_in else None)
+    if option is None:
+        raise ConnectError(f"Connect {account.handle} again with the form of {platform.label} below.")
+    return await _begin(source, settings, http, user_id, platform, account.base_url, option, account_id=account_id)
+
+
+async def _home(settings: Settings, http: httpx.AsyncClient, address: str) -> str:
+    """The server's own address, also when a person typed the domain of their handle."""
+    typed = net.instance_url(address, settings.allowed_private)
+    found = await addresses.home(http, typed)
+    return typed if found == typed else net.instance_url(found, settings.allowed_private)
+
+
 async def _begin(
     source: ConnectionPool,
     settings: Settings,
@@ -95,19 +116,39 @@ async def _begin(
     platform: Platform,
     base_url: str,
     option: str,
+    *,
+    account_id: int | None = None,
 ) -> str:
-    state = secrets.token_urlsafe(32)
     try:
         server = await platform.server(http, base_url)
         with source.connection() as conn:
             servers.save(conn, server)
-        app = await _app(source, settings, http, platform, server, option)
-        away = await platform.authorize(server, app, state=state, option=option)
+        app = _known_app(source, settings, server, option)
+        if app is None or not await platform.knows_app(http, server, app):
+            app = await _register(source, settings, http, platform, server, option, replace=app is not None)
+        return await _away(source, settings, user_id, platform, server, app, option, account_id=account_id)
     except PublishError as error:
         raise ConnectError(error.sentence) from error
-    sealed = crypto.seal_bytes(settings.encryption_keys, json.dumps(away.memo).encode())
+
+
+async def _away(
+    source: ConnectionPool,
+    settings: Settings,
+    user_id: int,
+    platform: Platform,
+    server: Server,
+    app: AppRegistration,
+    option: str,
+    *,
+    account_id: int | None,
+    registered_anew: bool = False,
+) -> str:
+    """The consent page's URL; what is to be remembered until the person comes back is stored sealed."""
+    state = secrets.token_urlsafe(32)
+    away = await platform.authorize(server, app, state=state, option=option)
+    kept = {"memo": away.memo, "account_id": account_id, "registered_anew": registered_anew}
     with source.connection() as conn:
-        _remember(conn, state, user_id, server, option, sealed)
+        attempts.remember(conn, settings.encryption_keys, state, user_id, server, option, kept)
     return away.url
 
 
@@ -120,26 +161,29 @@ async def _platform_of(http: httpx.AsyncClient, base_url: str) -> Platform:
     return platforms.get("mastodon")
 
 
-async def _app(
+def _known_app(source: ConnectionPool, settings: Settings, server: Server, option: str) -> AppRegistration | None:
+    with source.connection() as conn:
+        return servers.app(
+            conn,
+            settings.encryption_keys,
+            platform=server.platform,
+            base_url=server.base_url,
+            option=option,
+            redirect_uri=redirect_uri(settings),
+        )
+
+
+async def _register(
     source: ConnectionPool,
     settings: Settings,
     http: httpx.AsyncClient,
     platform: Platform,
     server: Server,
     option: str,
+    *,
+    replace: bool,
 ) -> AppRegistration:
-    """Registered once per instance, redirect address and way."""
-    with source.connection() as conn:
-        known = servers.app(
-            conn,
-            settings.encryption_keys,
-            platform=platform.name,
-            base_url=server.base_url,
-            option=option,
-            redirect_uri=redirect_uri(settings),
-        )
-    if known is not None and await platform.knows_app(http, server, known):
-        return known
+    """Once per instance, redirect address and way; `replace` when the server forgot the former one."""
     made = await platform.register(http, server, redirect_uri(settings), option)
     with source.connection() as conn:
         return servers.save_app(
@@ -149,7 +193,7 @@ async def _app(
             platform=platform.name,
             base_url=server.base_url,
             option=option,
-            replace=known is not None,
+            replace=replace,
         )
 
 
@@ -161,27 +205,91 @@ async def finish(
 ) -> Finished:
     """`answer` is the query the consent page sent the person back with. Raises ConnectError."""
     with source.connection() as conn:
-        attempt = _recall(conn, settings, answer.get("state", ""), user_id)
+        attempt = attempts.recall(conn, settings.encryption_keys, answer.get("state", ""), user_id)
     platform = platforms.get(attempt.platform)
     if answer.get("error") or not answer.get("code"):
         raise ConnectError(_refusal(answer, platform.label))
     with source.connection() as conn:
         server = servers.get(conn, attempt.platform, attempt.base_url)
-        app = servers.app(
-            conn,
-            settings.encryption_keys,
-            platform=attempt.platform,
-            base_url=attempt.base_url,
-            option=attempt.option,
-            redirect_uri=redirect_uri(settings),
-        )
+    app = _known_app(source, settings, server, attempt.option) if server else None
     if server is None or app is None:
         raise ConnectError("This server is not known here any more. Start connecting again.")
     try:
         opened = await platform.exchange(http, server, app, answer["code"], attempt.memo)
+    except AppForgotten:
+        if attempt.registered_anew:
+            raise
+        return await _once_more(source, settings, http, user_id, platform, server, attempt)
     except PublishError as error:
         raise ConnectError(error.sentence) from error
-    return _stored(source, settings, user_id, attempt, opened)
+    with db.transaction(source) as conn:
+        stored = [_store(conn, settings, user_id, server, attempt.option, one) for one in opened]
+        notes = [*_said(opened), *_another(conn, user_id, attempt, stored)]
+    return Finished(stored, notes)
+
+
+async def _once_more(
+    source: ConnectionPool,
+    settings: Settings,
+    http: httpx.AsyncClient,
+    user_id: int,
+    platform: Platform,
+    server: Server,
+    attempt: attempts.Attempt,
+) -> Finished:
+    """The code was given to a client the server has forgotten since: register anew, and to the consent page again."""
+    app = await _register(source, settings, http, platform, server, attempt.option, replace=True)
+    away = await _away(
+        source,
+        settings,
+        user_id,
+        platform,
+        server,
+        app,
+        attempt.option,
+        account_id=attempt.account_id,
+        registered_anew=True,
+    )
+    return Finished([], [], away)
+
+
+def _store(conn: Connection, settings: Settings, user_id: int, server: Server, option: str, one: Connected) -> Account:
+    account = accounts.connect(
+        conn,
+        user_id,
+        platform=server.platform,
+        base_url=server.base_url,
+        option=option,
+        profile=one.profile,
+        credentials=one.credentials,
+        keys=settings.encryption_keys,
+    )
+    resumed = waking.resume(conn, account.id)
+    log.info("connected", account=account.id, network=account.platform, handle=account.handle, resumed=resumed)
+    return account
+
+
+def _said(opened: Sequence[Connected]) -> list[str]:
+    return [f"{one.profile.handle}: {note}" for one in opened for note in one.notes]
+
+
+def _another(conn: Connection, user_id: int, attempt: attempts.Attempt, stored: Sequence[Account]) -> list[str]:
+    """The person set out to mend one account and came back with another."""
+    if attempt.account_id is None or attempt.account_id in [one.id for one in stored]:
+        return []
+    meant = accounts.get(conn, user_id, attempt.account_id).handle
+    return [
+        f"{meant} still has to be connected again: sign in there as {meant} first, then press its button once more."
+    ]
+
+
+def _refusal(answer: Mapping[str, str], network: str) -> str:
+    if answer.get("error") == "access_denied":
+        return f"You did not allow PostFlow to use your {network} account, so nothing was connected."
+    return f"{network} did not let you connect. Start again; if it happens once more, ask its administrators."
+
+
+# -- without a consent page ------------------------------------------------------------------------------------
 
 
 async def sign_in(
@@ -193,127 +301,38 @@ async def sign_in(
     option: str,
     typed: Mapping[str, str],
 ) -> Finished:
-    """For networks without a consent page: what the person typed opens the account. Raises NotFound, Invalid, ConnectError."""
+    """By an option that asks for fields. Raises NotFound, Invalid({field: …}), ConnectError."""
     platform = platforms.get(name)
     chosen = next((one for one in platform.connect_options() if one.key == option and one.asks_for == "fields"), None)
     if chosen is None:
         raise NotFound("There is no such way to connect.")
-    fields = {field.name: typed.get(field.name, "").strip() for field in chosen.fields}
-    empty = {field.name: f"Type the {field.label.lower()}." for field in chosen.fields if not fields[field.name]}
-    if empty:
-        raise Invalid(empty)
-    base_url = net.instance_url(fields.get("instance", ""), settings.allowed_private) if "instance" in fields else ""
+    given = _typed(chosen, typed)
+    base_url = ""
+    if "instance" in given:
+        base_url = await _home(settings, http, given["instance"])
+        if platform.software:  # one form serves all that speak alike
+            platform = await _platform_of(http, base_url)
     try:
         server = await platform.server(http, base_url)
-        opened = await platform.sign_in(http, server, fields)
+        opened = await platform.sign_in(http, server, given)
     except PublishError as error:
         raise ConnectError(error.sentence) from error
-    with source.connection() as conn:
+    with db.transaction(source) as conn:
         servers.save(conn, server)
-    return _stored(source, settings, user_id, Attempt(platform.name, server.base_url, option, {}), opened)
+        stored = [_store(conn, settings, user_id, server, option, one) for one in opened]
+    return Finished(stored, _said(opened))
 
 
-def _stored(
-    source: ConnectionPool, settings: Settings, user_id: int, attempt: Attempt, opened: Sequence[Connected]
-) -> Finished:
-    with db.transaction(source) as conn:
-        made = [_store(conn, settings, user_id, attempt, one) for one in opened]
-    return Finished(made, list(dict.fromkeys(note for one in opened for note in one.notes)))
-
-
-def _store(conn: Connection, settings: Settings, user_id: int, attempt: Attempt, one: Connected) -> Account:
-    account = accounts.connect(
-        conn,
-        user_id,
-        platform=attempt.platform,
-        base_url=attempt.base_url,
-        option=attempt.option,
-        profile=one.profile,
-        credentials=one.credentials,
-        keys=settings.encryption_keys,
-    )
-    resumed = waking.resume(conn, account.id)
-    log.info("connected", account=account.id, network=account.platform, handle=account.handle, resumed=resumed)
-    return account
-
-
-def _refusal(answer: Mapping[str, str], network: str) -> str:
-    if answer.get("error") == "access_denied":
-        return f"You did not allow PostFlow to use your {network} account, so nothing was connected."
-    return f"{network} did not let you connect. Start again; if it happens once more, ask its administrators."
-
-
-def _remember(conn: Connection, state: str, user_id: int, server: Server, option: str, sealed: bytes) -> None:
-    conn.execute(
-        """
-        INSERT INTO connect_attempts (state_hash, user_id, platform, base_url, option, sealed)
-        VALUES (%(state_hash)s, %(user_id)s, %(platform)s, %(base_url)s, %(option)s, %(sealed)s)
-        """,
-        {
-            "state_hash": _hash(state),
-            "user_id": user_id,
-            "platform": server.platform,
-            "base_url": server.base_url,
-            "option": option,
-            "sealed": sealed,
-        },
-    )
-
-
-def _recall(conn: Connection, settings: Settings, state: str, user_id: int) -> Attempt:
-    """Once: the row is gone afterwards, whatever comes of it."""
-    with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            """
-            DELETE FROM connect_attempts
-             WHERE state_hash = %(state_hash)s AND user_id = %(user_id)s AND created_at > now() - interval '30 minutes'
-            RETURNING platform, base_url, option, sealed
-            """,
-            {"state_hash": _hash(state), "user_id": user_id},
-        ).fetchone()
-    if row is None:
-        raise ConnectError(
-            "This answer does not belong to a connection you began here in the last half hour. Start connecting again."
-        )
-    memo = json.loads(crypto.unseal_bytes(settings.encryption_keys, row.pop("sealed")))
-    return Attempt(**row, memo=memo)
-
-
-def _hash(state: str) -> bytes:
-    return hashlib.sha256(state.encode()).digest()
-
-
-# -- no more -------------------------------------------------------------------------------------------------
-
-
-class Disconnected(NamedTuple):
-    account: Account
-    cancelled: int
-    revoked: bool  # False: the network still lists PostFlow
-
-
-async def disconnect(
-    source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, account_id: int
-) -> Disconnected:
-    """Raises NotFound; Conflict while a post is being sent through it."""
-    with db.transaction(source) as conn:
-        account = accounts.get(conn, user_id, account_id)
-        waiting = accounts.waiting(conn, user_id, account_id, lock=True)
-        if waiting.in_flight:
-            raise Conflict(
-                f"A post is being sent through {account.handle} right now. Disconnect when its outcome is known."
-            )
-        login = None
-        if account.state != "disconnected":
-            login = accounts.login_of(conn, user_id, account_id, settings.encryption_keys)
-        shared = login is not None and accounts.shares_token(conn, login, settings.encryption_keys)
-        cancelled = deliveries.cancel(conn, waiting.delivery_ids, "You disconnected this account.")
-        accounts.disconnect(conn, user_id, account_id)
-    if login is None or shared:
-        return Disconnected(account, len(cancelled), True)
-    try:
-        await platforms.get(account.platform).revoke(http, login)
-    except (PublishError, ConnectError, NotFound, Invalid) as error:
-        log.warning("not revoked", account=account.id, why=str(error))
-        return Disconnected(account, len(cancelled), False)
-    return Disconnected(account, len(cancelled), True)
+def _typed(option: ConnectOption, typed: Mapping[str, str]) -> dict[str, str]:
+    """Without the blanks that copying brings along. Raises Invalid."""
+    given = {field.name: typed.get(field.name, "").strip() for field in option.fields}
+    wrong = {}
+    for field in option.fields:
+        value = given[field.name]
+        if not value:
+            wrong[field.name] = f"{field.label}: fill this in."
+        elif field.secret and not (value.isascii() and value.isprintable()):
+            wrong[field.name] = f"{field.label}: this has characters that do not belong in one. Copy it once more."
+    if wrong:
+        raise Invalid(wrong)
+    return given

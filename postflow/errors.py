@@ -7,6 +7,7 @@
     ├── Misconfigured          the operator must act; refuses the start
     │   └── SchemaBehind       the database wants `postflow migrate`
     ├── ConnectError           connecting an account did not work, with the sentence for the person
+    │   └── AppForgotten       the server no longer knows PostFlow as a client: register anew
     └── PublishError           a network said no, or nothing
         ├── Retry              passing fault, nothing was published; again in retry_in_s
         │   └── Throttled      the account (not only this post) must wait
@@ -55,6 +56,10 @@ class SchemaBehind(Misconfigured):
 
 class ConnectError(PostFlowError):
     """An account could not be connected; the message says why and what to do next."""
+
+
+class AppForgotten(ConnectError):
+    """The server dropped our registration; tokens made with it are dead as well."""
 
 
 class PublishError(PostFlowError):

@@ -15,6 +15,17 @@ async def nodeinfo_links(call: Call) -> wire.Response:
     return wire.as_json({"links": [link]})
 
 
+async def webfinger(call: Call) -> wire.Response:
+    """GET /.well-known/webfinger?resource=acct:…: the handle as the rest of the network knows it"""
+    name, _, domain = call.params.text("resource").removeprefix("acct:").partition("@")
+    account = pages.find_account(call, name)
+    if account is None or domain not in (call.instance.domain, call.profile.account_domain):
+        return pages.not_found(call)
+    subject = f"acct:{account.username}@{call.profile.account_domain or call.instance.domain}"
+    link = {"rel": "self", "type": "application/activity+json", "href": call.url(f"/users/{account.username}")}
+    return wire.as_json({"subject": subject, "links": [link]})
+
+
 async def nodeinfo(call: Call) -> wire.Response:
     """GET /nodeinfo/2.0: the software's name decides what a client may rely on."""
     software, version = call.profile.software, call.profile.version
@@ -138,6 +149,7 @@ def _version(call: Call) -> str:
 
 ROUTES: list[Route] = [
     ("GET", r"/\.well-known/nodeinfo", nodeinfo_links),
+    ("GET", r"/\.well-known/webfinger", webfinger),
     ("GET", r"/nodeinfo/2\.[01]", nodeinfo),
     ("GET", r"/api/v2/instance/?", instance_v2),
     ("GET", r"/api/v1/instance/?", instance_v1),

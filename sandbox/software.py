@@ -69,6 +69,7 @@ class Profile:
     instance_v2: bool = True
     oauth_metadata: bool = False
     nodeinfo: bool = True
+    account_domain: str = ""
     closed: bool = False
     rate_limits: str = "headers"
     rate_limit_overrides: dict[str, int] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
-from postflow import accounts, connecting, db, errors, net, risks, servers
+from postflow import accounts, connecting, db, disconnecting, errors, net, risks, servers
 from postflow.risks import Risk
 from web import database, headers
 
@@ -59,20 +59,34 @@ async def connect_with(platform: str, option: str) -> Page:
     return redirect(url)
 
 
+@bp.post("/<int:account_id>/reconnect")
+@login_required
+async def reconnect(account_id: int) -> Page:
+    """To the consent page again, for an account that is here already."""
+    settings = database.settings()
+    try:
+        async with net.client(settings) as http:
+            url = await connecting.begin_again(database.pool(), settings, http, current_user.id, account_id)
+    except errors.ConnectError as wrong:
+        return _page({"": [str(wrong)]}), 422
+    return redirect(url)
+
+
 @bp.post("/sign-in/<platform>/<option>")
 @login_required
 async def sign_in(platform: str, option: str) -> Page:
-    """To a network without a consent page, with what it asks for."""
-    settings, form = database.settings(), request.form
+    """With what was typed into the form of an option. Secrets never go back into the page."""
+    settings, form = database.settings(), f"{platform}.{option}"
+    typed = {
+        name.removeprefix(f"{form}."): value for name, value in request.form.items() if name.startswith(f"{form}.")
+    }
     try:
         async with net.client(settings) as http:
-            done = await connecting.sign_in(
-                database.pool(), settings, http, current_user.id, platform, option, form.to_dict()
-            )
+            done = await connecting.sign_in(database.pool(), settings, http, current_user.id, platform, option, typed)
     except errors.Invalid as wrong:
-        return _page({f"{platform}.{name}": said for name, said in wrong.fields.items()}), 422
+        return _page({f"{form}.{name}": said for name, said in wrong.fields.items()}, form=form, filled=typed), 422
     except errors.ConnectError as wrong:
-        return _page({option: [str(wrong)]}), 422
+        return _page({form: [str(wrong)]}, form=form, filled=typed), 422
     return _connected(done)
 
 
@@ -87,13 +101,15 @@ async def callback() -> Page:
     except errors.ConnectError as wrong:
         flash(str(wrong), "bad")
         return redirect(url_for("accounts.index"))
+    if done.away:
+        return redirect(done.away)
     return _connected(done)
 
 
 def _connected(done: connecting.Finished) -> Response:
     flash(f"{_listed(done.accounts)} connected.", "good")
     for note in done.notes:
-        flash(note, "bad")
+        flash(note, "warn")
     return redirect(url_for("accounts.index"))
 
 
@@ -111,7 +127,7 @@ def confirm_disconnect(account_id: int) -> Page:
 async def disconnect(account_id: int) -> Page:
     settings = database.settings()
     async with net.client(settings) as http:
-        done = await connecting.disconnect(database.pool(), settings, http, current_user.id, account_id)
+        done = await disconnecting.disconnect(database.pool(), settings, http, current_user.id, account_id)
     said = f"{done.account.handle} is disconnected."
     if done.cancelled:
         said += f" Cancelled there: {done.cancelled} {'post' if done.cancelled == 1 else 'posts'}."
@@ -121,7 +137,14 @@ async def disconnect(account_id: int) -> Page:
     return redirect(url_for("accounts.index"))
 
 
-def _page(wrong: Mapping[str, list[str]] | None = None, typed: str = "") -> str:
+def _page(
+    wrong: Mapping[str, list[str]] | None = None,
+    typed: str = "",
+    *,
+    form: str = "",
+    filled: Mapping[str, str] | None = None,
+) -> str:
+    """`form`: the one that came back, with what was `filled` in."""
     headers.form_leaves()
     with database.connection() as conn:
         mine = accounts.of_user(conn, current_user.id)
@@ -132,8 +155,10 @@ def _page(wrong: Mapping[str, list[str]] | None = None, typed: str = "") -> str:
         typed=typed,
         errors=wrong or {},
         by_address=[way.platform.label for way in ways if way.option.asks_for == "instance"],
+        by_fields=[way for way in ways if way.option.asks_for == "fields"],
+        form=form,
+        filled=filled or {},
         by_button=[way for way in ways if way.option.asks_for == "nothing"],
-        by_form=[way for way in ways if way.option.asks_for == "fields"],
         warnings=_warnings(ways),
     )
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import httpx
 
-from postflow.errors import OutcomeUnknown, PublishError, Refused, Unauthorized
+from postflow.errors import AppForgotten, OutcomeUnknown, PublishError, Refused, Unauthorized
 from postflow.models import (
+    AppRegistration,
     Attempt,
     Credentials,
     Login,
@@ -23,7 +24,7 @@ from postflow.models import (
     Verdict,
 )
 from postflow.platforms import answers
-from postflow.platforms.base import ConnectOption
+from postflow.platforms.base import Connected, ConnectOption
 from postflow.platforms.mastodon import Mastodon
 from postflow.platforms.mastodon.traces import Staged
 
@@ -46,9 +47,30 @@ class Pixelfed(Mastodon):
     def scopes(self, server: Server) -> tuple[str, ...]:
         return ("read", "write")
 
+    async def exchange(
+        self, http: httpx.AsyncClient, server: Server, app: AppRegistration, code: str, memo: Mapping[str, Any]
+    ) -> Sequence[Connected]:
+        return [await self._noted(http, server, one) for one in await super().exchange(http, server, app, code, memo)]
+
+    async def sign_in(self, http: httpx.AsyncClient, server: Server, typed: Mapping[str, str]) -> Sequence[Connected]:
+        return [await self._noted(http, server, one) for one in await super().sign_in(http, server, typed)]
+
+    async def _noted(self, http: httpx.AsyncClient, server: Server, opened: Connected) -> Connected:
+        """Who never opened the website gets an empty list for everything, here for an upload without a file."""
+        url, headers = f"{server.base_url}/api/v1/media", self.bearer(opened.credentials)
+        try:
+            answer = await answers.ask(http, "POST", url, headers=headers)
+        except PublishError:
+            return opened
+        if not (answer.is_success and answers.parsed(answer) == []):
+            return opened
+        note = "Pixelfed takes no posts from this account yet. Sign in to Pixelfed on the web once."
+        return opened.model_copy(update={"notes": (*opened.notes, note)})
+
     def refresh_due(self, login: Login, *, now: Any) -> bool:
         expires_at = login.credentials.expires_at
-        return expires_at is not None and expires_at - now < REFRESH_AHEAD
+        renewable = login.app is not None and login.credentials.refresh_token is not None
+        return renewable and expires_at is not None and expires_at - now < REFRESH_AHEAD
 
     async def refresh(self, http: httpx.AsyncClient, login: Login) -> Credentials:
         """Both old tokens die with the answer; a lost answer means connecting again."""
@@ -57,6 +79,8 @@ class Pixelfed(Mastodon):
         asked = {"grant_type": "refresh_token", "refresh_token": login.credentials.refresh_token.get_secret_value()}
         try:
             return await self._token(http, login.account.base_url, login.app, asked)
+        except AppForgotten as error:
+            raise Unauthorized(str(error), next_step="Connect the account again.") from None
         except Refused as error:
             raise Unauthorized(
                 "The server did not renew the account's access.",

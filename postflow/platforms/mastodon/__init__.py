@@ -1,5 +1,6 @@
 """Mastodon and the servers that speak its API. Facts: docs.joinmastodon.org/methods and docs/networks.md.
 
+by_hand      a token its person made there
 connecting   which server is it, PostFlow as its app, the person's consent, access given back
 publishing   prepare: each picture goes up (POST /api/v2/media), the newest own status is noted as the anchor
              commit: POST /api/v1/statuses with the Idempotency-Key, the one visible call; the answer is checked
@@ -16,6 +17,7 @@ from postflow import counting, pictures
 from postflow.models import Account, Content, Limits, Media, MediaKind, Problem, Server
 from postflow.platforms import composing
 from postflow.platforms.base import ConnectOption, Platform
+from postflow.platforms.mastodon import by_hand
 from postflow.platforms.mastodon.connecting import Connecting
 from postflow.platforms.mastodon.publishing import Publishing
 from postflow.platforms.mastodon.reconciling import Reconciling
@@ -31,7 +33,10 @@ class Mastodon(Connecting, Publishing, Reconciling, Platform):
     staged_model: ClassVar[type[BaseModel]] = Staged
 
     def connect_options(self) -> Sequence[ConnectOption]:
-        return [ConnectOption(key="instance", label=self.label, asks_for="instance", hint="such as mastodon.social")]
+        by_address = ConnectOption(
+            key="instance", label=self.label, asks_for="instance", hint="such as mastodon.social"
+        )
+        return [by_address, by_hand.OPTION]
 
     def count(self, content: Content, limits: Limits) -> int:
         return counting.length(content.text, content.spoiler_text, limits.counting, per_url=limits.chars_per_url)

@@ -11,10 +11,11 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 from pydantic import SecretStr
 
-from postflow.errors import ConnectError, OutcomeUnknown, PublishError, Refused, Unauthorized
+from postflow.errors import AppForgotten, ConnectError, OutcomeUnknown, PublishError, Refused, Unauthorized
 from postflow.models import AppRegistration, Credentials, Login, Profile, Server, utc_now
-from postflow.platforms import answers, software
+from postflow.platforms import addresses, answers, software
 from postflow.platforms.base import Authorization, Connected
+from postflow.platforms.mastodon import by_hand
 from postflow.platforms.mastodon.speaking import Speaking
 
 #: A server that forgets its keys leaves looking as the only way to settle a lost answer.
@@ -90,16 +91,18 @@ class Connecting(Speaking):
         )
 
     async def knows_app(self, http: httpx.AsyncClient, server: Server, app: AppRegistration) -> bool:
-        """Mastodon before 4.3 forgets apps nobody used. Asking for a token of the app's own tells, and keeps it alive."""
-        if server.software not in ("mastodon", "hometown"):
-            return True
-        asked = {"grant_type": "client_credentials", "scope": app.scopes[-1], **_proof(app)}
+        """Mastodon before 4.3 forgets apps nobody used. Asking for a token of the app's own tells, and keeps it alive.
+
+        Elsewhere a code that cannot exist is asked about, which leaves nothing behind.
+        """
+        asked = {"grant_type": "authorization_code", "code": "still-known", "redirect_uri": app.redirect_uri}
+        if server.software in ("mastodon", "hometown"):
+            asked = {"grant_type": "client_credentials", "scope": app.scopes[-1] if app.scopes else "read"}
         try:
-            answer = await answers.ask(http, "POST", f"{server.base_url}/oauth/token", data=asked)
+            answer = await answers.ask(http, "POST", f"{server.base_url}/oauth/token", data={**asked, **_proof(app)})
         except PublishError:
             return True
-        body = answers.parsed(answer)
-        return not (isinstance(body, Mapping) and body.get("error") == "invalid_client")
+        return not _forgotten(answer)
 
     # -- the person's consent ----------------------------------------------------------------------------
 
@@ -127,10 +130,36 @@ class Connecting(Speaking):
             asked["code_verifier"] = str(memo["code_verifier"])
         try:
             credentials = await self._token(http, server.base_url, app, asked)
-            profile = await self._profile(http, server.base_url, credentials)
+            profile = await self._introduced(http, server, credentials)
         except PublishError as error:
-            raise ConnectError(f"{server.base_url} did not let you in: {error.sentence} Connect again.") from None
+            next_step = error.next_step or "Connect again."
+            raise ConnectError(f"{server.base_url} did not let you in: {error.sentence} {next_step}") from None
         return [Connected(profile=profile, credentials=credentials, notes=_granted(server, credentials))]
+
+    async def sign_in(self, http: httpx.AsyncClient, server: Server, typed: Mapping[str, str]) -> Sequence[Connected]:
+        """With a token made by hand: one that can do all PostFlow does, or the person is told what it cannot."""
+        credentials = Credentials(access_token=SecretStr(typed["token"]))
+        wanted = f"Make one with these scopes: {' '.join(self.scopes(server))}."
+        try:
+            profile = await self._introduced(http, server, credentials)
+            lacking = await by_hand.missing_scopes(http, server.base_url, self.bearer(credentials), profile.remote_id)
+        except Unauthorized as error:
+            if error.detail and error.detail.startswith("HTTP 403"):  # it may not even say whose it is, or is shut out
+                raise ConnectError(
+                    f"This token does not let PostFlow {by_hand.said(self.scopes(server)[:1])}. {wanted}"
+                ) from None
+            raise ConnectError("The server does not accept this token. Copy it once more, or make a new one.") from None
+        except PublishError as error:
+            raise ConnectError(f"{error.sentence} {error.next_step or 'Try again in a moment.'}") from None
+        if lacking:
+            raise ConnectError(f"This token does not let PostFlow {by_hand.said(lacking)}. {wanted}")
+        return [Connected(profile=profile, credentials=credentials)]
+
+    async def _introduced(self, http: httpx.AsyncClient, server: Server, credentials: Credentials) -> Profile:
+        """The profile, with the handle under which the rest of the network knows it."""
+        profile = await self._profile(http, server.base_url, credentials)
+        name = profile.handle.lstrip("@").partition("@")[0]
+        return profile.model_copy(update={"handle": await addresses.handle(http, server.base_url, name)})
 
     async def _token(
         self, http: httpx.AsyncClient, base_url: str, app: AppRegistration, asked: Mapping[str, str]
@@ -142,6 +171,9 @@ class Connecting(Speaking):
         except OutcomeUnknown as error:
             raise _about_access(error) from None
         body = answers.parsed(answer)
+        if _forgotten(answer):
+            host = base_url.split("://", 1)[-1]
+            raise AppForgotten(f"{host} no longer knows PostFlow. Connect again: it is registered anew.")
         if not answer.is_success:
             raise _about_access(answers.refusal(answer, commit=True))
         if not isinstance(body, Mapping) or not body.get("access_token"):
@@ -193,6 +225,11 @@ class Connecting(Speaking):
 
 def _proof(app: AppRegistration) -> dict[str, str]:
     return {"client_id": app.client_id, "client_secret": app.client_secret.get_secret_value()}
+
+
+def _forgotten(answer: httpx.Response) -> bool:
+    body = answers.parsed(answer)
+    return not answer.is_success and isinstance(body, Mapping) and body.get("error") == "invalid_client"
 
 
 def _granted(server: Server, credentials: Credentials) -> tuple[str, ...]:
