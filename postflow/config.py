@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     keep_finished_days: int = Field(7, ge=1)  # finished queue jobs
     keep_events_days: int = Field(365, ge=1)  # the story of a finished delivery
     keep_orphans_hours: int = Field(48, ge=1)  # uploads no post uses
+    keep_renditions_days: int = Field(30, ge=1)  # pictures made to fit, once their posts are over
 
     # -- notices: what a person should hear outside the pages
     smtp_url: SecretStr | None = None  # smtps://user:password@host:465, or smtp:// (STARTTLS)

@@ -128,7 +128,6 @@ async def purge() -> dict[str, int]:
     ready = await engine.ready()
     async with ready.pool.connection() as conn:
         removed = await purging.purge(conn, ready.settings)
-    await app.job_manager.delete_old_jobs(nb_hours=24 * ready.settings.keep_finished_days, include_failed=True)
     log.info("purged", **{name.replace(" ", "_"): count for name, count in removed.items()})
     return removed
 
