@@ -30,7 +30,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.extensions["release"] = version("postflow")
     _configure(app, settings)
     numbering.register(app)
-    _static_files(app)
+    _static_files(app, settings)
     csrf = CSRFProtect(app)
     csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead
     limits.register(app, settings)
@@ -66,11 +66,13 @@ def _configure(app: Flask, settings: config.Settings) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
-def _static_files(app: Flask) -> None:
+def _static_files(app: Flask, settings: config.Settings) -> None:
     """Served before Flask sees the request; a year in the browser, since addresses carry the release."""
     mimetypes.add_type("text/javascript", ".mjs")
-    served = WhiteNoise(app.wsgi_app, root=str(_STATIC), prefix="/static", max_age=3600)
-    app.wsgi_app = served
+    usual = headers.of_files(settings)
+    app.wsgi_app = WhiteNoise(
+        app.wsgi_app, root=str(_STATIC), prefix="/static", max_age=3600, add_headers_function=usual
+    )
     app.add_url_rule("/static/<path:filename>", "static", build_only=True)
 
 

@@ -1,7 +1,8 @@
 """What every answer says to the browser: no inline script or style, no framing, no sniffing, no address given away."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
+from wsgiref.headers import Headers
 
 import secure
 from flask import Flask, Response, g, request
@@ -20,6 +21,17 @@ def register(app: Flask, settings: config.Settings) -> None:
         if request.endpoint != "static":
             response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def of_files(settings: config.Settings) -> Callable[[Headers, str, str], None]:
+    """The same for static files, which are served before Flask sees the request."""
+    guard = _guard(settings, ())
+
+    def say(answer: Headers, _path: str, _url: str) -> None:
+        for name, value in guard.headers.items():
+            answer[name] = value
+
+    return say
 
 
 def form_leaves() -> None:

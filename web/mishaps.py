@@ -53,6 +53,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(errors.ConnectError, lambda error: page(422, str(error)))
     app.register_error_handler(CSRFError, _lost_form)
     app.register_error_handler(RateLimitExceeded, lambda _: page(429))
+    app.register_error_handler(psycopg.DataError, _odd)
     for gone in (psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests):
         app.register_error_handler(gone, _database_down)
     app.register_error_handler(ReadOnlySqlTransaction, lambda error: _cannot_write(READ_ONLY, error))
@@ -87,6 +88,12 @@ def _http(error: HTTPException) -> HTTPException | tuple[str, int]:
 
 def _lost_form(error: CSRFError) -> tuple[str, int]:
     return page(400, "You signed in or out in another window meanwhile. Go back, reload the page and send it again.")
+
+
+def _odd(error: psycopg.DataError) -> tuple[str, int]:
+    """Characters or numbers that no form of ours sends and the database cannot keep."""
+    log.info("odd data refused", why=str(error).splitlines()[0][:200])
+    return page(422, "There is a character or a number in it that cannot be stored. Take it out and send it again.")
 
 
 def _database_down(error: Exception) -> tuple[str, int]:
