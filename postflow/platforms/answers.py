@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -121,7 +122,7 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
 
 
 def wait_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed)."""
+    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed, or in ms)."""
     for name in ("retry-after", "x-ratelimit-reset"):
         value = headers.get(name)
         if value and (seconds := _seconds(value)) is not None:
@@ -132,9 +133,13 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
 def _seconds(value: str) -> float | None:
     try:
         number = float(value)
-        return number - utc_now().timestamp() if number > 1_000_000_000 else number
     except ValueError:
         pass
+    else:
+        if not math.isfinite(number):
+            return None
+        epoch_s = number / 1000 if 1e11 < number < 1e14 else number
+        return epoch_s - utc_now().timestamp() if 1e9 < epoch_s < 1e11 else number
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             at = parse(value)
