@@ -442,6 +442,15 @@ async def test_a_page_token_that_died_asks_to_reconnect(start: Start, sandbox: S
         await case.platform.refresh(case.http, case.outgoing.login)
 
 
+async def test_a_page_token_that_died_is_noticed_by_the_daily_look_too(start: Start, sandbox: Sandbox) -> None:
+    """The person's token still opens the account, but it is not the one that publishes."""
+    case = await start("facebook-login")
+    page = case.outgoing.login.credentials.access_token.get_secret_value()
+    sandbox.network.store.tokens[page].revoked = True
+    with pytest.raises(Unauthorized):
+        await case.platform.verify(case.http, case.outgoing.login)
+
+
 async def test_facebooks_access_near_its_end_is_told_though_it_works(start: Start, sandbox: Sandbox) -> None:
     case = await start("facebook-login")
     page = case.outgoing.login.credentials.access_token.get_secret_value()

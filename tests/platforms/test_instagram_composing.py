@@ -99,11 +99,17 @@ def medium(number: int = 1, kind: MediaKind = MediaKind.image, **facts: Any) -> 
 
 
 async def said(
-    text: str, *media: Media, at: Instagram = INSTAGRAM, is_reply: bool = False, **chosen: Any
+    text: str,
+    *media: Media,
+    at: Instagram = INSTAGRAM,
+    is_reply: bool = False,
+    alt_text: str | None = None,
+    **chosen: Any,
 ) -> list[Problem]:
+    """`alt_text` None: a description wherever Instagram keeps one."""
     content = Content(
         text=text,
-        attachments=tuple(Attachment(media_id=one.id, alt_text="a view") for one in media),
+        attachments=tuple(Attachment(media_id=one.id, alt_text=_alt(one, alt_text, chosen)) for one in media),
         options={"instagram": at.parse_options(chosen)},
     )
     async with httpx.AsyncClient(transport=httpx.MockTransport(probe)) as http:
@@ -119,6 +125,11 @@ def photo(size: tuple[int, int]) -> bytes:
 
 def probe(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=links.PROBE)
+
+
+def _alt(one: Media, given: str | None, chosen: dict[str, Any]) -> str:
+    kept = one.kind is not MediaKind.video and chosen.get("kind") != "story"
+    return ("a view" if kept else "") if given is None else given
 
 
 async def blocking(text: str, *media: Media, **chosen: Any) -> list[str]:
@@ -183,6 +194,22 @@ async def test_what_a_story_leaves_out_is_said_and_does_not_stop_it() -> None:
     found = await said("x" * 3000, medium(), kind="story", collaborators="ada", location_id="1")
     assert len(found) == 3
     assert not any(one.blocking for one in found)
+
+
+@pytest.mark.parametrize(
+    ("media", "kind"), [(medium(1, VIDEO), "feed"), (medium(1, VIDEO), "story"), (medium(), "story")]
+)
+async def test_a_description_that_is_not_kept_is_said_and_none_is_asked_for(media: Media, kind: str) -> None:
+    (problem,) = await said("", media, alt_text="a view", kind=kind)
+    assert "keeps no description" in problem.sentence
+    assert not problem.blocking
+    assert await said("", media, alt_text="", kind=kind) == []
+
+
+async def test_a_missing_description_of_a_picture_is_asked_for() -> None:
+    (problem,) = await said("", medium(), alt_text="  ")
+    assert "no description yet" in problem.sentence
+    assert not problem.blocking
 
 
 async def test_a_thread_is_not_offered() -> None:

@@ -198,6 +198,16 @@ async def test_the_persons_token_looks_where_the_pages_is_not_let_in(start: Star
     assert isinstance(await case.look(), Found)
 
 
+async def test_the_pages_token_counts_when_the_persons_is_dead(start: Start, sandbox: Sandbox) -> None:
+    """A container that is not found stays a container that is not found: nobody needs to connect again."""
+    case = await start("facebook-login")
+    await lost(case, "drop_after_commit")
+    person = case.outgoing.login.credentials.user_token.get_secret_value()
+    sandbox.network.store.tokens[person].revoked = True
+    case.fault("graph_error", code=100, subcode=33, path=rf"/{case.staged.parent.remote_id}$", times=None)
+    assert isinstance(await case.look(), Found)
+
+
 async def test_two_dead_tokens_ask_to_reconnect(start: Start, sandbox: Sandbox) -> None:
     case = await start("facebook-login")
     await lost(case)

@@ -141,6 +141,7 @@ def test_a_person_who_removes_postflow_has_to_connect_again(
     assert tell(app, "/meta/deauthorize", sandbox.signed_request(wren)).status_code == 200
     assert rows(db) == [("@robin", "active", "instagram-login"), ("@wren", "needs_reconnect", login)]
     assert "removed from the apps" in ada.get("/accounts").text
+    assert db.execute("SELECT count(*) FROM notices WHERE kind = 'access-ended'").fetchone() == (1,)
     connect(ada, login)
     assert rows(db)[1] == ("@wren", "active", login)
 

@@ -38,7 +38,10 @@ LIMITS = Limits(
 def problems(content: Content, media: Sequence[Media], server: Server, *, most_hashtags: int) -> Iterator[Problem]:
     story = options.kind(content) == "story"
     shown = content.model_copy(update={"text": ""}) if story else content
-    yield from composing.problems(shown, media, server.limits, counting.instagram(shown.text))
+    for problem in composing.problems(shown, media, server.limits, counting.instagram(shown.text)):
+        if not _is_vain_nudge(problem, shown, media, story):
+            yield problem
+    yield from _descriptions(content, media, story)
     yield from _story(content, media) if story else _feed(content, media, most_hashtags)
     yield from _tags(content, media)
     longest = STORY_S if story else REEL_S
@@ -46,6 +49,25 @@ def problems(content: Content, media: Sequence[Media], server: Server, *, most_h
         if one.kind is MediaKind.video and one.duration_s and not longest[0] <= one.duration_s <= longest[1]:
             sentence = f"“{one.filename}” must last {longest[0]} to {longest[1]} seconds there."
             yield Problem(sentence=sentence, field=f"media.{place}")
+
+
+def _keeps_description(media: Media, story: bool) -> bool:
+    return not story and media.kind is not MediaKind.video
+
+
+def _is_vain_nudge(problem: Problem, content: Content, media: Sequence[Media], story: bool) -> bool:
+    """A missing description of what Instagram keeps none of."""
+    place = problem.field.removeprefix("media.")
+    if problem.blocking or not place.isdigit() or content.attachments[int(place)].alt_text.strip():
+        return False
+    return not _keeps_description(media[int(place)], story)
+
+
+def _descriptions(content: Content, media: Sequence[Media], story: bool) -> Iterator[Problem]:
+    for place, (one, attachment) in enumerate(zip(media, content.attachments, strict=True)):
+        if attachment.alt_text and not _keeps_description(one, story):
+            sentence = f"Instagram keeps no description of {'stories' if story else 'videos'}: it is left out there."
+            yield Problem(sentence=sentence, field=f"media.{place}", blocking=False)
 
 
 def _feed(content: Content, media: Sequence[Media], most_hashtags: int) -> Iterator[Problem]:

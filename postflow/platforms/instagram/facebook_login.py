@@ -103,7 +103,7 @@ async def _connected(
 async def whose(http: httpx.AsyncClient, settings: config.Settings, login: Login) -> Profile:
     remote_id = login.account.remote_id
     fields = "id,username,name,profile_picture_url"
-    body = await Graph.of(http, settings, login).read(remote_id, fields=fields)
+    body = await Graph.of(http, settings, login).get(remote_id, fields=fields)  # by the token that publishes
     return profile_of(settings, body, remote_id)
 
 

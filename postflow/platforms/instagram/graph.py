@@ -71,14 +71,19 @@ class Graph:
         return await self.call("POST", self.url(path), data=form, token=self._token(), commit=commit)
 
     async def read(self, path: str, **query: str) -> Mapping[str, Any]:
-        """GET with the Page's token and, where that is not let in, with the person's (Facebook Login)."""
+        """GET with the Page's token and, where that is not let in, with the person's (Facebook Login). When neither
+        helps, the Page's answer counts: it is the one that publishes.
+        """
         try:
             return await self.get(path, **query)
         except PublishError as error:
             other = self._keys.user_token if self._keys else None
             if other is None or not (isinstance(error, Unauthorized) or error.code == "ig_100_33"):
                 raise
-            return await self.call("GET", self.url(path), params=query, token=other)
+            try:
+                return await self.call("GET", self.url(path), params=query, token=other)
+            except PublishError:
+                raise error from None
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[Mapping[str, Any] | None]:
         """Every entry of a listing; a last None when it went on beyond MOST_PAGES."""

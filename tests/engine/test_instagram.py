@@ -1,0 +1,203 @@
+"""Instagram on the engine: Meta fetches from the real web app, answers get lost, and a container goes out once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from werkzeug.serving import make_server
+
+from postflow import accounts, config, platforms, publishing, servers, tokens
+from postflow.models import Delivery, Profile, utc_now
+from postflow.platforms.instagram import Instagram
+from postflow.platforms.instagram.graph import Keys
+from sandbox import Sandbox
+from tests.engine.conftest import a_picture, scheduled, status_of
+from web import app as web_app
+from web import database
+
+Post = Callable[[str], Delivery]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox.start(port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[config.Settings]:
+    """With a web app behind the public address, from which the sandbox fetches, and republishing left to PostFlow."""
+    with make_server("127.0.0.1", 0, lambda environ, start: app(environ, start), threaded=True) as server:
+        monkeypatch.setenv("POSTFLOW_PUBLIC_URL", f"http://127.0.0.1:{server.port}")
+        monkeypatch.setenv("POSTFLOW_INSTAGRAM_REPUBLISH", "auto")
+        monkeypatch.setenv("POSTFLOW_FACEBOOK_APP_ID", "880000000000001")
+        monkeypatch.setenv("POSTFLOW_FACEBOOK_APP_SECRET", "sandbox-facebook-secret")
+        chosen = config.load()
+        monkeypatch.setitem(platforms.REGISTRY, "instagram", Instagram(chosen))
+        app = web_app.create_app(chosen)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield chosen
+        server.shutdown()
+        database.close(app)
+
+
+@pytest.fixture
+async def account_id(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+    """Through Facebook Login: two tokens to look with."""
+    given = sandbox.add_account("instagram", "wren", flavour="facebook")
+    assert given.user_token
+    servers.save(db, await platforms.get("instagram").server(engine.http, ""))
+    keys = Keys(access_token=SecretStr(given.access_token), user_token=SecretStr(given.user_token), flavour="facebook")
+    return accounts.connect(
+        db,
+        ada,
+        platform="instagram",
+        base_url="",
+        option="facebook-login",
+        profile=Profile(remote_id=given.account_id, handle="@wren"),
+        credentials=keys,
+        keys=engine.settings.encryption_keys,
+    ).id
+
+
+@pytest.fixture
+def post(db: psycopg.Connection, settings: config.Settings, ada: int, account_id: int) -> Post:
+    def posted(text: str) -> Delivery:
+        [delivery] = scheduled(db, settings, ada, (account_id,), text, media=(a_picture(db, ada),))
+        return delivery
+
+    return posted
+
+
+def row(db: psycopg.Connection, delivery: Delivery, column: str) -> str:
+    found = db.execute(f"SELECT {column}::text FROM deliveries WHERE id = %s".encode(), [delivery.id]).fetchone()
+    assert found
+    return found[0]
+
+
+async def looked(db: psycopg.Connection, engine: publishing.Engine, delivery: Delivery, *, later: timedelta) -> None:
+    """One look, after so much time: everything the row remembers moves into the past."""
+    db.execute(
+        "UPDATE deliveries SET sent_at = sent_at - %(by)s, first_sent_at = first_sent_at - %(by)s,"
+        " first_absent_at = first_absent_at - %(by)s, wake_at = now() - interval '1 second'"
+        " WHERE id = %(id)s AND status = 'unknown'",
+        {"by": later, "id": delivery.id},
+    )
+    await publishing.reconcile(engine, delivery.id)
+
+
+async def test_a_picture_is_fetched_from_the_web_app_and_goes_out_with_its_link(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("a view of the sea")
+    done = await publishing.publish(engine, delivery.id)
+    assert done
+    (status,) = sandbox.ledger.statuses(text="a view of the sea")
+    assert (done.remote_id, row(db, delivery, "permalink")) == (status.id, status.url)
+    assert (status.media[0].alt_text, status.media[0].width, status.media[0].mime) == ("the sea", 640, "image/jpeg")
+
+
+async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_once(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("never arrived")
+    sandbox.faults.add("drop_before", method="POST", path="media_publish$")
+    assert await publishing.publish(engine, delivery.id) is None
+    for _ in range(10):
+        await looked(db, engine, delivery, later=timedelta(minutes=1))
+        assert status_of(db, delivery) == "unknown"
+    await looked(db, engine, delivery, later=timedelta(minutes=2))
+    assert status_of(db, delivery) == "scheduled"
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("never arrived") == 1
+    assert len(sandbox.network.store.containers) == 1
+
+
+async def test_a_container_that_did_go_out_is_found_however_late_meta_says_so(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("seen late")
+    sandbox.faults.add("status_lag", seconds=500)
+    sandbox.faults.add("drop_after_commit", method="POST", path="media_publish$")
+    assert await publishing.publish(engine, delivery.id) is None
+    for _ in range(8):
+        await looked(db, engine, delivery, later=timedelta(seconds=60))
+        assert status_of(db, delivery) == "unknown"
+    sandbox.advance(501)
+    await looked(db, engine, delivery, later=timedelta(seconds=21))
+    assert status_of(db, delivery) == "published"
+    assert row(db, delivery, "remote_id") == sandbox.ledger.statuses(text="seen late")[0].id
+
+
+async def test_a_lag_that_outlasts_the_looks_is_a_question_and_no_second_post(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("lags for hours")
+    sandbox.faults.add("status_lag", seconds=7200)
+    sandbox.faults.add("drop_after_commit", method="POST", path="media_publish$")
+    assert await publishing.publish(engine, delivery.id) is None
+    for _ in range(13):
+        await looked(db, engine, delivery, later=timedelta(minutes=1))
+    assert status_of(db, delivery) == "attention"
+    assert sandbox.ledger.times_published("lags for hours") == 1
+
+
+async def test_an_error_over_a_post_that_is_live_is_found_out(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("blocked, it says")
+    sandbox.faults.add("publish_error_but_live")
+    assert await publishing.publish(engine, delivery.id) is None
+    await looked(db, engine, delivery, later=timedelta(seconds=31))
+    assert status_of(db, delivery) == "published"
+    assert sandbox.ledger.times_published("blocked, it says") == 1
+
+
+async def test_a_picture_that_cannot_be_fetched_fails_with_what_to_do(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("out of reach")
+    sandbox.faults.add("unfetchable", times=None)
+    for _ in range(3):
+        await publishing.publish(engine, delivery.id)
+        db.execute("UPDATE deliveries SET not_before = NULL WHERE id = %s", [delivery.id])
+    assert status_of(db, delivery) == "failed"
+    assert "POSTFLOW_PUBLIC_URL" in row(db, delivery, "next_step")
+
+
+async def test_a_used_up_budget_holds_the_whole_account(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+) -> None:
+    first, second = post("one too many"), post("and another")
+    sandbox.faults.add("rate_limit", style="instagram", method="POST", path="media$", seconds=600)
+    assert await publishing.publish(engine, first.id) is None
+    assert await publishing.publish(engine, second.id) is None
+    assert row(db, first, "faults") == "0"
+    held = db.execute("SELECT throttled_until - now() > interval '9 minutes' FROM accounts").fetchone()
+    assert held == (True,)
+    assert sandbox.ledger.requests(path="/media_publish") == []
+
+
+async def test_access_that_only_the_person_can_renew_is_told_ahead_and_used_to_its_end(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, account_id: int
+) -> None:
+    for token in sandbox.network.store.tokens.values():
+        token.created_at -= 80 * 86400
+    assert (await tokens.refresh(engine, account_id)).state == "failed"
+    found = db.execute("SELECT state, state_reason FROM accounts").fetchone()
+    assert found
+    assert found[0] == "active"
+    assert "only the person can renew it" in found[1]
+
+
+async def test_the_end_of_facebooks_access_is_stored_for_the_pages(
+    db: psycopg.Connection, engine: publishing.Engine, account_id: int
+) -> None:
+    assert (await tokens.refresh(engine, account_id)).state == "refreshed"
+    assert (await tokens.refresh(engine, account_id)).state == "fresh"
+    (ends_at,) = db.execute("SELECT token_expires_at FROM accounts").fetchone() or (None,)
+    assert ends_at
+    assert timedelta(days=89) < ends_at - utc_now() < timedelta(days=91)
