@@ -198,6 +198,7 @@ class Limits(Value):
     poll_with_media: bool = False
     threads: bool = True
     focus: bool = True
+    posts_per_day: int | None = None  # within any 24 hours; None: nobody counts
 
 
 class Capabilities(Value):

@@ -199,6 +199,7 @@ def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settin
     for account in _own_accounts(conn, user_id, new.account_ids):
         found += [Finding(account, 0, problem) for problem in _account_problems(account, new.post_date)]
         server = _server(conn, account)
+        found += [Finding(account, 0, problem) for problem in _crowded(conn, account, server, new.post_date)]
         for place, content in enumerate(_contents(new)):
             if not _is_empty(content):
                 said = _problems(account, server, content, media, is_reply=place > 0)
@@ -239,6 +240,26 @@ def _account_problems(account: Account, post_date: datetime | None) -> Iterator[
     if account.state is AccountState.disconnected:
         yield Problem(sentence="It is disconnected. Connect it again first, or take it off.", field="accounts")
     yield from risks.problems(account, post_date)
+
+
+def _crowded(
+    conn: Connection, account: Account, server: Server | None, post_date: datetime | None
+) -> Iterator[Problem]:
+    """What is planned may fill a day before the network has seen any of it."""
+    most = server.limits.posts_per_day if server else None
+    if most is None or post_date is None:
+        return
+    row = conn.execute(
+        """
+        SELECT count(*) FROM deliveries d JOIN posts p ON p.id = d.post_id
+         WHERE d.account_id = %(account_id)s AND d.status NOT IN ('cancelled', 'failed', 'missed')
+           AND p.post_date > %(at)s::timestamptz - interval '24 hours' AND p.post_date <= %(at)s
+        """,
+        {"account_id": account.id, "at": post_date},
+    ).fetchone()
+    if row and row[0] >= most:
+        said = f"{row[0]} posts are planned there for the 24 hours before, and {most} may be the most it takes."
+        yield Problem(sentence=f"{said} This one may have to wait.", field="post_date", blocking=False)
 
 
 def _problems(

@@ -19,7 +19,8 @@ def problems(
 
 def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
     if length > limits.max_chars:
-        yield Problem(sentence=f"The text is {length - limits.max_chars} characters too long ({limits.max_chars} fit).")
+        over = length - limits.max_chars
+        yield Problem(sentence=f"The text is {over} characters too long ({limits.max_chars} fit). Shorten it.")
     if not (content.text.strip() or content.spoiler_text.strip() or content.attachments or content.poll):
         yield Problem(sentence="There is nothing to publish yet. Write something or add a picture.")
     if limits.counting == "pixelfed" and length < counting.plain(content.text):
@@ -27,13 +28,20 @@ def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
     if content.language and not limits.language:
         yield Problem(sentence="The language is not kept there.", field="language", blocking=False)
     if content.spoiler_text and not limits.spoiler:
-        yield Problem(sentence="Content warnings are not shown there.", field="spoiler_text", blocking=False)
+        yield Problem(
+            sentence="Content warnings are not shown there: it is left out.", field="spoiler_text", blocking=False
+        )
     most = limits.max_spoiler_chars
     if most is not None and len(content.spoiler_text) > most:
-        yield Problem(sentence=f"The content warning may have {most} characters at most.", field="spoiler_text")
+        yield Problem(
+            sentence=f"The content warning may have {most} characters at most. Shorten it.", field="spoiler_text"
+        )
     if content.visibility not in limits.visibilities:
         offered = ", ".join(limits.visibilities)
-        yield Problem(sentence=f"“{content.visibility}” is not offered there, only: {offered}.", field="visibility")
+        sentence = (
+            f"“{content.visibility}” is not offered there, only: {offered}. Choose again, or take this account off."
+        )
+        yield Problem(sentence=sentence, field="visibility")
 
 
 def _needed(media: Sequence[Media], limits: Limits, *, is_reply: bool) -> Iterator[Problem]:
@@ -51,24 +59,34 @@ def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator
         )
     videos = [one for one in media if one.kind is MediaKind.video]
     if videos and len(videos) < len(media) and not limits.mixed_media:
-        yield Problem(sentence="Pictures and videos cannot be in one post there.", field="media")
+        mixed = "Pictures and videos cannot be in one post there. Keep one kind, or take this account off."
+        yield Problem(sentence=mixed, field="media")
     if len(videos) > limits.max_videos:
-        yield Problem(sentence=f"Only {limits.max_videos} video fits in a post there.", field="media")
+        yield Problem(
+            sentence=f"Only {limits.max_videos} video fits in a post there. Remove the others.", field="media"
+        )
     for place, (one, attachment) in enumerate(zip(media, content.attachments, strict=True)):
         field = f"media.{place}"
         if one.kind is not MediaKind.image and one.mime not in limits.mime_types:
-            yield Problem(sentence=f"“{one.filename}” ({one.mime}) is not taken there.", field=field)
+            sentence = f"“{one.filename}” ({one.mime}) is not taken there. Save it in another format, or remove it."
+            yield Problem(sentence=sentence, field=field)
         most = limits.max_video_bytes if one.kind is MediaKind.video else limits.max_image_bytes
         if one.kind is not MediaKind.image and one.size_bytes > most:
-            yield Problem(sentence=f"“{one.filename}” is too large: {most // 1_000_000} MB fit.", field=field)
+            yield Problem(
+                sentence=f"“{one.filename}” is too large: {most // 1_000_000} MB fit. Make it smaller.", field=field
+            )
         pixels = {MediaKind.video: limits.max_video_pixels, MediaKind.gif: limits.max_gif_pixels}.get(one.kind)
         if pixels is not None and one.width * one.height > pixels:
             size = f"{one.width}×{one.height}"
             yield Problem(sentence=f"“{one.filename}” ({size}) has too many pixels: {pixels:,} fit.", field=field)
         if len(attachment.alt_text) > limits.max_description_chars:
-            yield Problem(sentence=f"This description may have {limits.max_description_chars} characters.", field=field)
+            yield Problem(
+                sentence=f"This description may have {limits.max_description_chars} characters. Shorten it.",
+                field=field,
+            )
         if not attachment.alt_text.strip():
-            yield Problem(sentence=f"“{one.filename}” has no description yet.", field=field, blocking=False)
+            sentence = f"“{one.filename}” has no description yet. Say what it shows, for people who cannot see it."
+            yield Problem(sentence=sentence, field=field, blocking=False)
 
 
 def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
@@ -76,7 +94,9 @@ def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
     if poll is None:
         return
     if limits.polls is None:
-        yield Problem(sentence="Polls are not offered there.", field="poll")
+        yield Problem(
+            sentence="Polls are not offered there. Take the poll out, or take this account off.", field="poll"
+        )
         return
     if not 2 <= len(poll.options) <= limits.polls.max_options:
         yield Problem(sentence=f"A poll needs 2 to {limits.polls.max_options} answers.", field="poll")

@@ -130,6 +130,17 @@ def test_a_check_says_what_each_network_would_refuse_and_stores_nothing(
     assert db.execute("SELECT count(*) FROM posts").fetchone() == (0,)
 
 
+def test_a_day_that_is_full_is_said_beforehand(ada: Browser, db: psycopg.Connection) -> None:
+    busy = an_account(db, "ada@example.org", "mastodon", Limits(posts_per_day=2))
+    fields = [("text", "one more"), ("account", busy)]
+    assert "may have to wait" not in written(ada, [*fields, ("action", "check")]).text
+    for time in ("08:00", "09:00"):
+        assert written(ada, [*fields, ("time", time)]).status_code == 302
+    assert "2 posts are planned there" in written(ada, [*fields, ("action", "check")]).text
+    assert "may have to wait" not in written(ada, [*fields, ("date", "2030-05-08"), ("action", "check")]).text
+    assert written(ada, fields).status_code == 302  # a nudge stops nobody
+
+
 def test_a_script_s_check_gets_only_the_verdicts(ada: Browser, mastodon: int) -> None:
     ada.get("/posts/new")
     fields = {"text": "fine", "visibility": "public", "zone": "UTC", "date": "2030-05-06", "time": "09:30"}

@@ -32,6 +32,7 @@ LIMITS = Limits(
     language=False,
     threads=False,
     focus=False,
+    posts_per_day=50,  # the lower of the two numbers Meta names; the account's own is asked while preparing
 )
 
 
