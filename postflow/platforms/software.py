@@ -144,6 +144,8 @@ def limits(software: str, version: str, instance: Mapping[str, Any]) -> Limits:
         known |= {"min_media": 1, "mixed_media": False, "max_spoiler_chars": 140, "visibilities": PUBLIC_ONLY}
         known |= {"language": False, "focus": False, "max_description_chars": 1000, "polls": None}
         known |= {"max_video_pixels": None}  # what it says there is what it scales down to
+    if software == "takahe":
+        known |= {"language": False}
     if software == "snac":
         known |= {"polls": None}  # it reads them from forms only, and drops those that come as JSON
     return Limits(**known)

@@ -33,7 +33,7 @@ async def test_pictures_descriptions_focus_warning_visibility_and_language_arriv
     if limits.focus:
         assert status.media[0].focus == (-0.25, 0.5)
         assert status.media[1].focus is None
-    if limits.language and network != "takahe":
+    if limits.language:
         assert status.language == "pt"
     assert receipt.notes == ()
 
