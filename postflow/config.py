@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     facebook_app_secret: SecretStr | None = None
     instagram_api_version: str = "v25.0"
     instagram_url: str | None = None  # one base for every Meta host: the sandbox sets it
-    instagram_republish: Literal["auto", "ask"] = "ask"  # platforms/instagram.py says when
+    instagram_republish: Literal["auto", "ask"] = "ask"  # docs/instagram.md says when auto sends again
     instagram_max_hashtags: int = Field(30, ge=0)
     sandbox_url: str | None = None
     request_timeout_s: float = Field(30, gt=0, le=120)  # one request to a network, all in all

@@ -11,7 +11,7 @@ from werkzeug.serving import make_server
 
 from postflow import accounts, config, platforms, publishing, servers, tokens
 from postflow.models import Delivery, Profile, utc_now
-from postflow.platforms.instagram import Instagram
+from postflow.platforms.instagram import Instagram, reachable
 from postflow.platforms.instagram.graph import Keys
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled, status_of
@@ -98,6 +98,14 @@ async def test_a_picture_is_fetched_from_the_web_app_and_goes_out_with_its_link(
     (status,) = sandbox.ledger.statuses(text="a view of the sea")
     assert (done.remote_id, row(db, delivery, "permalink")) == (status.id, status.url)
     assert (status.media[0].alt_text, status.media[0].width, status.media[0].mime) == ("the sea", 640, "image/jpeg")
+
+
+async def test_the_probe_finds_the_web_app_behind_the_public_address(
+    engine: publishing.Engine, settings: config.Settings
+) -> None:
+    assert await reachable.fetched(engine.http, settings) is None
+    elsewhere = settings.model_copy(update={"secret_key": SecretStr("of another PostFlow" * 3)})
+    assert "HTTP 404" in str(await reachable.fetched(engine.http, elsewhere))
 
 
 async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_once(

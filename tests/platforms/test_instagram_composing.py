@@ -298,6 +298,7 @@ def test_a_video_goes_as_it_is() -> None:
         "https://postflow.lan.",
         "https://nas.home.arpa",
         "https://pöst.example",
+        "https://two words.example",
     ],
 )
 async def test_an_address_meta_can_certainly_not_reach_stops_the_post_without_asking_anybody(url: str) -> None:

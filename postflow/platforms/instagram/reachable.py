@@ -4,6 +4,9 @@ Our own view is not Meta's: a router may not let us reach ourselves, a name may 
 settings' faults forbid, while what the probe found is only said.
 """
 
+import re
+from urllib.parse import urlsplit
+
 import httpx
 
 from postflow import config, links, net
@@ -22,14 +25,14 @@ def refusal(settings: config.Settings) -> str | None:
     """
     if settings.instagram_url:
         return None
-    url = httpx.URL(settings.public_url)
-    host = url.host.rstrip(".").lower()
+    parts = urlsplit(settings.public_url)
+    host = (parts.hostname or "").rstrip(".")
     fault = None
-    if url.scheme != "https":
+    if parts.scheme != "https":
         fault = "is not https"
-    elif not str(settings.public_url).isascii():
+    elif not re.fullmatch(r"[!-~]+", settings.public_url):
         fault = "is not written in plain letters (use its xn-- form)"
-    elif net.is_private_name(host) or "." not in host.strip("[]") or host.endswith(_INSIDE):
+    elif net.is_private_name(host) or not re.search("[.:]", host) or host.endswith(_INSIDE):
         fault = "is known inside your own network only"
     return f"Instagram fetches pictures from PostFlow, but {settings.public_url} {fault}. {_HINT}" if fault else None
 
