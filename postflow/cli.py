@@ -132,6 +132,24 @@ def doctor() -> None:
 
 
 @main.command()
+def restored() -> None:
+    """Run once after restoring a backup, before workers start: what was due since is not sent a second time."""
+    import asyncio
+
+    from postflow import db, restoring
+    from postflow import doctor as checks
+
+    settings = _ready()
+    with db.connect(settings.database_url.get_secret_value()) as conn:
+        if checks.workers(conn).well:
+            raise errors.Misconfigured(
+                "A worker is running on this database. Stop all workers, wait half a minute, try again."
+            )
+    held = asyncio.run(restoring.hold_overdue(settings))
+    click.echo(f"Held {held} deliveries that were due since the backup. Their people decide on each post's page.")
+
+
+@main.command()
 @click.argument("role", type=click.Choice(["worker"]))
 def health(role: str) -> None:
     """Exit with 0 while a worker is alive, for a container's health check."""

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
 
     # -- running
     proxies: int = Field(0, ge=0, le=5)  # routers in front whose X-Forwarded-* headers are believed (Heroku, Render: 1)
+    database_connections: int = Field(
+        10, ge=2, le=200
+    )  # at most, of each web and worker process; a worker's queue has 4 more
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_token: SecretStr | None = None

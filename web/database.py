@@ -34,7 +34,8 @@ def pool() -> ConnectionPool:
     app: Flask = current_app
     with _opening:
         if "pool" not in app.extensions:
-            opened = db.pool(settings().database_url.get_secret_value())
+            url, most = settings().database_url.get_secret_value(), settings().database_connections
+            opened = db.pool(url, max_size=most)
             opened.open()
             app.extensions["pool"] = opened
         return app.extensions["pool"]

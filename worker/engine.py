@@ -20,6 +20,6 @@ async def ready() -> Engine:
 
 async def _opened() -> Engine:
     settings = config.load()
-    pool = db.async_pool(settings.database_url.get_secret_value(), max_size=12)
+    pool = db.async_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections)
     await pool.open()
     return publishing.engine_over(settings, pool)

@@ -79,7 +79,7 @@ async def sweep() -> dict[str, int]:
     found = await publishing.sweep(await engine.ready())
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
         log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
-        await app.job_manager.retry_job(job)
+        await app.job_manager.retry_job(job, retry_at=datetime.fromtimestamp(0, UTC))  # now, whatever our clock says
     return found
 
 

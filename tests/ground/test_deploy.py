@@ -63,6 +63,55 @@ def test_compose_starts_the_same_commands_and_nothing_before_its_time():
     assert services["worker"]["healthcheck"]["test"][2] in cli.main.commands
 
 
+def test_compose_restarts_what_dies_watches_over_each_and_lets_no_log_fill_the_disk():
+    services = read_yaml("docker-compose.yml")["services"]
+    for role in ("db", "web", "worker"):
+        assert services[role]["restart"] == "unless-stopped", role
+        assert services[role]["logging"] == {"driver": "local"}, role
+    assert services["migrate"]["restart"] == "on-failure"
+    assert services["migrate"]["healthcheck"] == {"disable": True}
+    for role in ("db", "worker"):
+        assert {"test", "interval", "timeout", "retries"} <= set(services[role]["healthcheck"]), role
+    assert "healthcheck" not in services["web"], "the image's own asks /healthz"
+    assert re.search(r"HEALTHCHECK .*\\\n.*healthz", (CHECKOUT / "Dockerfile").read_text())
+
+
+def test_every_variable_that_compose_needs_is_in_the_example():
+    needed = set(re.findall(r"\$\{(\w+):\?", (CHECKOUT / "docker-compose.yml").read_text()))
+    assert needed == {"POSTGRES_PASSWORD", "POSTFLOW_SECRET_KEY", "POSTFLOW_ENCRYPTION_KEYS"}
+    example = (CHECKOUT / ".env.example").read_text()
+    assert all(re.search(rf"^{name}=", example, re.MULTILINE) for name in needed)
+
+
+def test_the_connections_of_the_smallest_heroku_database_suffice():
+    """Essential databases take 20; a basic dyno sets WEB_CONCURRENCY to 2; the queue's own pool is psycopg's usual 4."""
+    wanted = json.loads((CHECKOUT / "app.json").read_text())
+    assert wanted["addons"] == ["heroku-postgresql:essential-0"]
+    each = int(wanted["env"]["POSTFLOW_DATABASE_CONNECTIONS"]["value"])
+    web, workers = wanted["formation"]["web"]["quantity"] * 2, wanted["formation"]["worker"]["quantity"]
+    assert web * each + workers * (each + 4) + 1 <= 20
+
+
+def test_one_python_is_named_everywhere():
+    heroku = re.search(r"echo (3\.\d+) > .python-version", (CHECKOUT / "bin" / "pre_compile").read_text())
+    assert heroku
+    assert set(re.findall(r"^FROM python:(3\.\d+)-slim", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)) == {
+        heroku[1]
+    }
+    group = read_yaml("render.yaml")["envVarGroups"][0]["envVars"]
+    [render] = [one["value"] for one in group if one["key"] == "PYTHON_VERSION"]
+    assert render.startswith(f"{heroku[1]}.")
+
+
+def test_gunicorn_stops_before_it_is_killed_and_outlives_a_slow_disk():
+    from web import gunicorn
+
+    grace = read_yaml("docker-compose.yml")["services"]["web"]["stop_grace_period"]
+    assert gunicorn.graceful_timeout < int(grace.removesuffix("s")) < 30
+    assert gunicorn.worker_class == "gthread"
+    assert gunicorn.logger_class == "web.accesslog.AccessLog"
+
+
 def test_the_worker_gets_longer_to_stop_than_it_takes():
     from worker import app
 

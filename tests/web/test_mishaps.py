@@ -5,9 +5,13 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from flask import Flask
 from psycopg import sql
 
-from tests.web.conftest import Browser
+from postflow import platforms
+from postflow.models import Limits
+from tests.web.conftest import Browser, an_account
+from tests.web.test_compose import uploaded, written
 from web import database
 
 FULL = """
@@ -72,3 +76,23 @@ def test_a_page_that_breaks_names_its_number_and_not_the_fault(ada: Browser, db:
 def test_a_number_that_is_none_is_replaced(ada: Browser):
     given = "<script>" + "x" * 100
     assert ada.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given
+
+
+def test_pages_show_what_is_on_a_network_that_is_no_longer_registered_and_it_can_be_disconnected(
+    app: Flask, ada: Browser, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    account = an_account(db, "ada@example.org", "pixelfed", Limits())
+    sent = written(ada, [("text", "from before"), ("account", str(account)), ("media_id", str(uploaded(ada)))])
+    assert sent.status_code == 302
+    monkeypatch.delitem(platforms.REGISTRY, "pixelfed")
+    page = sent.headers["Location"]
+    for path in ("/", page, f"{page}/edit", "/posts/new", "/accounts", f"/accounts/{account}/disconnect", "/profile"):
+        answer = ada.get(path)
+        assert answer.status_code == 200, path
+    checked = written(ada, [("text", "again"), ("account", str(account)), ("action", "check")])
+    assert "no longer speaks to “pixelfed”" in checked.text
+    assert ada.send(f"/accounts/{account}/disconnect").status_code == 302
+    assert db.execute("SELECT a.state, d.status FROM accounts a, deliveries d").fetchone() == (
+        "disconnected",
+        "cancelled",
+    )
