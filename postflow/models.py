@@ -166,14 +166,20 @@ class Login(Value):
 # -- servers ---------------------------------------------------------------------------------------------
 
 
-class PollLimits(Value):
+class Seen(Value):
+    """What a server said, as stored: another release may have kept more of it, which must not stop this one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PollLimits(Seen):
     max_options: int = 4
     max_option_chars: int = 50
     min_expiration_s: int = 300
     max_expiration_s: int = 2_629_746
 
 
-class Limits(Value):
+class Limits(Seen):
     """What one server accepts. Every number comes from the server where it says so."""
 
     counting: Literal["mastodon", "pixelfed", "gotosocial", "graphemes", "plain", "instagram"] = "mastodon"
@@ -201,7 +207,7 @@ class Limits(Value):
     posts_per_day: int | None = None  # within any 24 hours; None: nobody counts
 
 
-class Capabilities(Value):
+class Capabilities(Seen):
     """How far a server's software can be trusted when an answer gets lost (docs/networks.md)."""
 
     #: replay: same key -> same status · bug500: replays as a 500 · tripwire: a repeat is refused, no status

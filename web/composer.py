@@ -89,10 +89,12 @@ def _rendered(template: str, shown: dict[str, Any], post_id: int | None, wrong: 
         for name, platform in platforms.REGISTRY.items()
         if any(account.platform == name for account in connected) and (fields := platform.option_fields())
     ]
+    settings = database.settings()
     return render_template(
         template, form=shown, post_id=post_id, errors=wrong, connected=connected, limits=limits, attached=attached,
-        extras=extras, languages=languages.LANGUAGES, graces=_with(forms.GRACES, shown["grace"]),
-        ends=_with(forms.ENDS, shown["poll_expires"]), checked=found, blank_part=forms.Part("KEY"),
+        extras=extras, languages=languages.LANGUAGES, graces=_with(forms.graces(settings.grace_s), shown["grace"]),
+        ends=_with(forms.ENDS, shown["poll_expires"]), checked=found,
+        most_mb=settings.max_upload_mb, blank_part=forms.Part("KEY"),
         zones=_zones(shown["zone"]), twice=walltime.twice(shown["date"], shown["time"], shown["zone"]),
     )  # fmt: skip
 

@@ -21,11 +21,6 @@ from web import walltime
 Form = ImmutableMultiDict[str, str]
 #: Longer than anything is kept waiting: such a post goes out however late it is.
 ALWAYS_S = 10 * 366 * 86_400
-#: What a person may say of lateness; "" is the operator's setting.
-GRACES = (
-    ("", "as PostFlow is set up"), ("900", "15 minutes"), ("3600", "1 hour"), ("21600", "6 hours"), ("86400", "a day"),
-    (str(ALWAYS_S), "never: publish it however late"),
-)  # fmt: skip
 ENDS = (("3600", "1 hour"), ("21600", "6 hours"), ("86400", "1 day"), ("259200", "3 days"), ("604800", "7 days"))
 _PLAIN = (
     "spoiler_text", "visibility", "language", "date", "time", "zone", "which", "form_key", "revision", "poll_options",
@@ -156,6 +151,14 @@ def _line(value: Any) -> str:
 
 
 # -- changing the form without sending it ------------------------------------------------------------------------
+
+
+def graces(setting_s: int) -> list[tuple[str, str]]:
+    """What a person may say of lateness; "" is the operator's setting."""
+    hours, minutes = divmod(setting_s // 60, 60)
+    usual = " ".join([f"{hours} h"] * (hours > 0) + [f"{minutes} min"] * (minutes > 0 or not hours))
+    own = {"900": "15 minutes", "3600": "1 hour", "21600": "6 hours", "86400": "a day"}
+    return [("", f"the usual ({usual})"), *own.items(), (str(ALWAYS_S), "never: publish it however late")]
 
 
 def with_part(shown: dict[str, Any]) -> None:

@@ -141,6 +141,15 @@ def test_a_day_that_is_full_is_said_beforehand(ada: Browser, db: psycopg.Connect
     assert written(ada, fields).status_code == 302  # a nudge stops nobody
 
 
+def test_what_another_release_has_stored_about_a_server_stops_nobody(
+    ada: Browser, mastodon: int, db: psycopg.Connection
+) -> None:
+    more = '{"a_field_of_tomorrow": 1}'
+    db.execute("UPDATE servers SET limits = limits || %s, capabilities = capabilities || %s", [more, more])
+    assert ada.get("/posts/new").status_code == 200
+    assert written(ada, [("text", "fine"), ("account", mastodon)]).status_code == 302
+
+
 def test_a_script_s_check_gets_only_the_verdicts(ada: Browser, mastodon: int) -> None:
     ada.get("/posts/new")
     fields = {"text": "fine", "visibility": "public", "zone": "UTC", "date": "2030-05-06", "time": "09:30"}

@@ -174,6 +174,32 @@ def test_a_move_into_an_hour_that_comes_twice_asks_which_in_place(ada: Browser, 
     assert "Sun 31 Oct 2027" in ada.get(address).text
 
 
+def test_a_post_changed_in_another_tab_is_not_overwritten_and_nothing_typed_is_lost(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account)
+    fields = {"visibility": "public", "date": "2030-01-02", "time": "10:00", "zone": "UTC", "account": str(account)}
+    assert ada.send(address, text="from the first tab", revision="1", **fields).status_code == 302
+    late = ada.send(address, text="from the second tab", revision="1", **fields)
+    assert late.status_code == 409
+    assert "changed in another window" in late.text and "from the second tab" in late.text
+    assert db.execute("SELECT content->>'text' FROM posts").fetchone() == ("from the first tab",)
+
+
+@pytest.mark.parametrize("asked", ["move", "publish-now", "cancel", "delete"])
+def test_what_comes_too_late_is_said_and_changes_nothing(
+    ada: Browser, account: int, db: psycopg.Connection, asked: str
+) -> None:
+    address = a_post(ada, account)
+    now = datetime.now(UTC)
+    put(db, "sending", wake_at=now, claim="c", staged="{}", sent_at=now, first_sent_at=now, attempt_no=1)
+    before = db.execute("SELECT * FROM posts").fetchone()
+    answer = ada.send(f"{address}/{asked}", date="2030-01-02", time="10:00", zone="UTC")
+    assert answer.status_code == 302
+    assert re.search(r'role="alert">It is (being sent right now|too late)', ada.get(address).text)
+    assert db.execute("SELECT * FROM posts").fetchone() == before and state(db)[0] == "sending"
+
+
 def test_an_open_queue_is_left_alone_until_something_changes(
     ada: Browser, account: int, db: psycopg.Connection
 ) -> None:

@@ -19,6 +19,7 @@ function recount() {
   }
   for (const extra of form.querySelectorAll("details[data-network]")) {
     extra.hidden = !chosen.some((box) => box.dataset.network === extra.dataset.network);
+    if (extra.querySelector("[name$='.user_tags']")) form.toggleAttribute("data-no-tags", extra.hidden);
   }
 }
 
@@ -36,6 +37,10 @@ function counter(box, text) {
 
 async function upload(part, file) {
   const status = part.querySelector("[data-uploading]");
+  if (file.size > form.dataset.mostMb * 1024 * 1024) {
+    status.textContent = `${file.name} is larger than the ${form.dataset.mostMb} MB that PostFlow takes. Make it smaller.`;
+    return;
+  }
   const body = new FormData();
   body.append("file", file);
   body.append("part", part.dataset.part);
