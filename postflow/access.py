@@ -5,27 +5,31 @@ nothing of the token that is stored now, and the account stays as it is.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
 from psycopg_pool import AsyncConnectionPool
+from pydantic import SecretStr
 
 from postflow import accounts, db, notices
 from postflow.config import Settings
-from postflow.errors import Retry, Unauthorized
+from postflow.errors import PublishError, Retry, Unauthorized
 from postflow.models import Login
+from postflow.platforms import answers
 
 log = structlog.stdlib.get_logger("postflow.access")
 
 
 @contextlib.asynccontextmanager
 async def watched(pool: AsyncConnectionPool, settings: Settings, login: Login) -> AsyncIterator[None]:
-    """Around every call to a network: a dead token is the account's trouble, not only this post's.
+    """Around every call to a network: a dead token is the account's trouble, not only this post's, and what a network
+    says of a failure is told on without the secrets it may repeat.
 
-    Passes Unauthorized on, or raises Retry when there is a newer token to try with.
+    Passes PublishError on; in the place of Unauthorized it raises Retry when there is a newer token to try with.
     """
     try:
-        yield
+        with discreetly(login):
+            yield
     except Unauthorized as error:
         if await end(pool, settings, login, error.sentence):
             raise
@@ -34,11 +38,26 @@ async def watched(pool: AsyncConnectionPool, settings: Settings, login: Login) -
         ) from None
 
 
+@contextlib.contextmanager
+def discreetly(login: Login) -> Iterator[None]:
+    """Takes every secret of this account out of what a failure says, whichever request it was sent with."""
+    held = [getattr(login.credentials, name) for name in type(login.credentials).model_fields]
+    held.append(login.app.client_secret if login.app else None)
+    secrets = [one.get_secret_value() for one in held if isinstance(one, SecretStr)]
+    try:
+        yield
+    except PublishError as error:
+        error.sentence = answers.without(error.sentence, secrets)
+        error.detail = answers.without(error.detail, secrets) if error.detail else None
+        error.args = (error.sentence,)
+        raise
+
+
 async def end(pool: AsyncConnectionPool, settings: Settings, login: Login, sentence: str) -> bool:
     """active → needs_reconnect. False when other credentials are stored by now: nothing is known about those."""
     async with db.async_transaction(pool) as conn:
         if await accounts.mark_needs_reconnect(conn, login, sentence):
-            await notices.access_ended(conn, settings, login, sentence)
+            await notices.access_ended(conn, settings, login.account, sentence, episode=login.version[:16])
             log.warning("needs reconnecting", account=login.account.id, why=sentence)
             return True
         return not await accounts.has_newer_credentials(conn, login)

@@ -255,15 +255,18 @@ async def has_newer_credentials(conn: AsyncConnection, login: Login) -> bool:
     return await rows.fetchone() is not None
 
 
-async def mark_server_changed(conn: AsyncConnection, server: Server, reason: str) -> None:
-    """Every account there needs its person."""
-    await conn.execute(
+async def mark_server_changed(conn: AsyncConnection, server: Server, reason: str) -> list[Account]:
+    """Every account there needs its person. Returns those that did not before."""
+    query: LiteralString = (
         """
         UPDATE accounts SET state = 'needs_reconnect', state_reason = %(reason)s
          WHERE platform = %(platform)s AND base_url = %(base_url)s AND state = 'active'
-        """,
-        {"platform": server.platform, "base_url": server.base_url, "reason": reason},
+        RETURNING """
+        + _COLUMNS
     )
+    async with conn.cursor(row_factory=class_row(Account)) as cursor:
+        await cursor.execute(query, {"platform": server.platform, "base_url": server.base_url, "reason": reason})
+        return await cursor.fetchall()
 
 
 async def save_credentials(conn: AsyncConnection, login: Login, renewed: Credentials, keys: Keys) -> bool:

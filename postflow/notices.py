@@ -14,7 +14,7 @@ from psycopg.rows import class_row, dict_row
 
 from postflow import risks
 from postflow.config import Settings
-from postflow.models import Delivery, Login, Value
+from postflow.models import Account, Delivery, Value
 from postflow.risks import Risk
 
 #: After so many tries a notice is left alone; the pauses double from two minutes, which makes half a day in all.
@@ -42,16 +42,17 @@ class Notice(Value):
 # -- causes --------------------------------------------------------------------------------------------------
 
 
-async def access_ended(conn: AsyncConnection, settings: Settings, login: Login, reason: str) -> None:
-    """The account needs reconnecting. Once for each stored token that ended."""
-    account = login.account
+async def access_ended(
+    conn: AsyncConnection, settings: Settings, account: Account, reason: str, *, episode: str
+) -> None:
+    """The account needs reconnecting: once for each `episode`, such as the stored token that ended."""
     waiting = await risks.of_account(conn, account.id)
     lines = [reason, f"Connect it again: {settings.public_url}/accounts", ""]
     lines += await _named(conn, account.user_id, waiting, "These posts wait for it, and go on as soon as it is back:")
     await _write(
         conn,
         account.user_id,
-        f"access-ended:{account.id}:{login.version[:16]}",
+        f"access-ended:{account.id}:{episode}",
         "access-ended",
         f"{account.handle} must be connected again",
         lines,

@@ -11,7 +11,7 @@ import httpx
 import structlog
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from postflow import accounts, net, platforms, servers
+from postflow import accounts, net, notices, platforms, servers
 from postflow.config import Settings
 from postflow.errors import PostFlowError
 from postflow.models import Server
@@ -43,7 +43,7 @@ async def before_accepting(
                 servers.save(conn, one)
 
 
-async def daily(pool: AsyncConnectionPool, http: httpx.AsyncClient) -> dict[str, int]:
+async def daily(pool: AsyncConnectionPool, settings: Settings, http: httpx.AsyncClient) -> dict[str, int]:
     """Every stale server of an account in use; {"servers": asked, "answered": how many}."""
     async with pool.connection() as conn:
         stale = await servers.stale_anywhere(conn)
@@ -54,10 +54,11 @@ async def daily(pool: AsyncConnectionPool, http: httpx.AsyncClient) -> dict[str,
             fresh = await _asked(http, known)
         if fresh is None:
             return False
-        async with pool.connection() as conn:
+        async with pool.connection() as conn, conn.transaction():
             await servers.async_save(conn, fresh)
             if said := _speaks_otherwise(fresh):
-                await accounts.mark_server_changed(conn, fresh, said)
+                for account in await accounts.mark_server_changed(conn, fresh, said):
+                    await notices.access_ended(conn, settings, account, said, episode=f"{fresh.fetched_at:%Y-%m-%d}")
         return True
 
     answered = sum(await asyncio.gather(*(survey(one) for one in stale)))

@@ -103,7 +103,8 @@ async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> Ou
         return Outcome("busy", handle)
     engine.reached("refreshing")
     try:
-        renewed = await platform.refresh(engine.http, login)
+        with access.discreetly(login):
+            renewed = await platform.refresh(engine.http, login)
     except (Unauthorized, OutcomeUnknown, ConnectError) as refused:
         return await _not_renewed(engine, platform, login, refused)
     except PublishError as passing:
@@ -126,7 +127,8 @@ async def _not_renewed(
     try:
         if ended:
             raise Unauthorized(sentence)
-        await platform.verify(engine.http, login)
+        with access.discreetly(login):
+            await platform.verify(engine.http, login)
     except Unauthorized:
         await access.end(engine.pool, engine.settings, login, f"{sentence} The former access no longer works.")
     except PublishError as passing:

@@ -107,7 +107,7 @@ async def verify_account(account_id: int) -> None:
 @_periodic("survey_servers")
 async def survey_servers() -> dict[str, int]:
     ready = await engine.ready()
-    return await surveying.daily(ready.pool, ready.http)
+    return await surveying.daily(ready.pool, ready.settings, ready.http)
 
 
 @_periodic("warn_of_risks")

@@ -5,10 +5,12 @@
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -39,6 +41,8 @@ MAYBE_SENT = (
 #: A proxy gave up waiting, or the same request is being carried out right now.
 STILL_RUNNING = (408, 409, 425, 499)
 LONGEST_WAIT_S = 6 * 3600.0
+#: So many characters of a secret are not met by chance.
+SECRET_ENOUGH = 24
 
 
 async def ask(
@@ -85,15 +89,34 @@ def said(answer: httpx.Response) -> str:
         value = body.get(name)
         words = value.get("message") if isinstance(value, Mapping) else value
         if isinstance(words, str) and words.strip():
-            return _scrubbed(answer, words)[:300]
+            return scrubbed(answer, words)
     return ""
 
 
-def _scrubbed(answer: httpx.Response, words: str) -> str:
-    """A server may echo what it was sent."""
-    token = answer.request.headers.get("Authorization", "").removeprefix("Bearer ")
-    words = words.replace(token, "…") if token else words
-    return " ".join("".join(one if one.isprintable() else " " for one in words).split())
+def scrubbed(answer: httpx.Response, words: object) -> str:
+    """A server's words without what it echoes of our secrets, short enough for a sentence."""
+    said = without(str(words), _sent(answer.request))
+    return " ".join("".join(one if one.isprintable() else " " for one in said).split())[:300]
+
+
+def without(said: str, secrets: Iterable[str]) -> str:
+    """Also where the server cut a secret short: its beginning and all that hangs on it goes."""
+    for secret in filter(None, secrets):
+        said = re.sub(re.escape(secret[:SECRET_ENOUGH]) + r"\S*", "…", said)
+    return said
+
+
+def _sent(request: httpx.Request) -> set[str]:
+    """The secrets in a request: its token, and what a form or a query calls one."""
+    try:
+        form = parse_qsl(request.content.decode("ascii", "replace"))
+    except httpx.RequestNotRead:  # an upload
+        form = []
+    named = [*form, *request.url.params.multi_items()]
+    found = {
+        value for name, value in named if name == "code" or "token" in name or "secret" in name or "code_v" in name
+    }
+    return (found | {request.headers.get("Authorization", "").removeprefix("Bearer ")}) - {""}
 
 
 def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
@@ -153,4 +176,16 @@ def _name(error: httpx.HTTPError) -> str:
     return type(error).__name__
 
 
-__all__ = ["MAYBE_SENT", "NOT_SENT", "NotReady", "ask", "lost", "parsed", "refusal", "said", "wait_s"]
+__all__ = [
+    "MAYBE_SENT",
+    "NOT_SENT",
+    "NotReady",
+    "ask",
+    "lost",
+    "parsed",
+    "refusal",
+    "said",
+    "scrubbed",
+    "wait_s",
+    "without",
+]

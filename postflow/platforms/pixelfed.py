@@ -153,6 +153,9 @@ class Pixelfed(Mastodon):
             first = next(iter(body["errors"].values()), [words])
             said = first[0] if isinstance(first, list) and first else words
             return Refused(
-                f"Pixelfed refused it: {said}", code="validation", next_step="Change the post.", detail=detail
+                f"Pixelfed refused it: {answers.scrubbed(answer, said)}",
+                code="validation",
+                next_step="Change the post.",
+                detail=detail,
             )
         return answers.refusal(answer, commit=commit)

@@ -72,7 +72,8 @@ async def test_an_outcome_nobody_can_tell_asks_its_person(
     [delivery] = scheduled(db, settings, ada, (account,), "is it out?")
     sandbox.faults.add("drop_before", instance="mastodon", method="POST", path="/api/v1/statuses$")
     await publishing.publish(engine, delivery.id)
-    db.execute("UPDATE servers SET software = 'unheard-of'")
+    trusted_with_nothing = '{"lists_all": false, "idempotency": "none"}'
+    db.execute("UPDATE servers SET capabilities = capabilities || %s::jsonb", [trusted_with_nothing])
     for _ in range(2):
         db.execute("UPDATE deliveries SET wake_at = now(), first_absent_at = first_absent_at - interval '1 minute'")
         await publishing.reconcile(engine, delivery.id)

@@ -53,17 +53,20 @@ async def test_each_day_the_stale_are_asked_and_other_software_is_told_to_the_pe
 ) -> None:
     settings = app.extensions["settings"]
     async with async_pool(settings.database_url.get_secret_value(), max_size=3) as pool, net.client(settings) as http:
-        assert (await surveying.daily(pool, http))["servers"] == 0
+        assert (await surveying.daily(pool, settings, http))["servers"] == 0
         grow_old(db)
         sandbox.configure("mastodon", software="mastodon", version="4.2.0")
-        assert (await surveying.daily(pool, http))["answered"] == 1
+        assert (await surveying.daily(pool, settings, http))["answered"] == 1
         assert db.execute("SELECT version, state FROM servers, accounts").fetchone() == ("4.2.0", "active")
         grow_old(db)
         sandbox.configure("mastodon", software="pixelfed")
-        assert (await surveying.daily(pool, http))["answered"] == 1
+        assert (await surveying.daily(pool, settings, http))["answered"] == 1
     [state, reason] = db.execute("SELECT state, state_reason FROM accounts").fetchone() or ["", ""]
     assert state == "needs_reconnect"
     assert "runs Pixelfed now" in reason
+    assert db.execute("SELECT kind, body LIKE '%%runs Pixelfed now%%' FROM notices").fetchall() == [
+        ("access-ended", True)
+    ]
 
 
 def test_an_app_that_the_server_has_forgotten_is_registered_again(
