@@ -1,5 +1,6 @@
 """Connecting Instagram through both logins, what Meta's callbacks do, and whether Meta could fetch from here."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -9,13 +10,15 @@ import httpx
 import psycopg
 import pytest
 from flask import Flask
+from PIL import Image
 from werkzeug.test import TestResponse
 
 from postflow import links
 from postflow.models import Server, utc_now
 from postflow.platforms.instagram import composing
 from sandbox import Credentials, Sandbox
-from tests.web.conftest import Browser
+from tests.web.conftest import Browser, an_account
+from tests.web.test_compose import uploaded, written
 
 SignedIn = Callable[[Flask, str], Browser]
 SETTINGS = {
@@ -302,3 +305,38 @@ def test_no_token_is_on_a_page_or_in_a_log(
     stored = db.execute("SELECT row_to_json(accounts)::text FROM accounts").fetchone()
     assert stored
     assert "EAA" not in stored[0]
+
+
+# -- the composer --------------------------------------------------------------------------------------------------
+
+
+def test_a_carousel_is_previewed_in_the_shape_of_its_first_picture(ada: Browser, db: psycopg.Connection) -> None:
+    account = an_account(db, "ada@example.org", "instagram", composing.LIMITS)
+    first, second = uploaded(ada, width=400, height=300), uploaded(ada, width=400, height=1200)
+    pictures = [("media_id", first), ("media_id", second), ("account", account), ("action", "check")]
+    page = written(ada, [("text", "two"), *pictures]).text
+    addresses = [found.replace("&amp;", "&") for found in re.findall(r'src="(/media/\d+/preview/[^"]+)"', page)]
+    sizes = [Image.open(io.BytesIO(ada.get(address).data)).size for address in addresses]
+    assert sizes[0] == (400, 300)
+    assert abs(sizes[1][0] / sizes[1][1] - 4 / 3) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("user_tags", "1 @ada 7 7", "Distances go from 0 to 1"),
+        ("user_tags", "2 @ada 0.5 0.5", "which is not there"),
+        ("collaborators", "a\nb\nc\nd", "Three collaborators at most"),
+        ("location_id", "Berlin", "given by its number"),
+        ("kind", "reel", "A reel is one video"),
+    ],
+)
+def test_what_instagram_would_refuse_is_said_in_the_composer_and_what_was_typed_is_kept(
+    ada: Browser, db: psycopg.Connection, field: str, typed: str, words: str
+) -> None:
+    account = an_account(db, "ada@example.org", "instagram", composing.LIMITS)
+    fields = [("text", "x"), ("media_id", uploaded(ada)), ("account", account), (f"instagram.{field}", typed)]
+    answer = written(ada, fields)
+    assert answer.status_code == 422
+    assert words in answer.text
+    assert typed.splitlines()[0] in answer.text

@@ -80,7 +80,7 @@ class Instagram(Platform):
     def connect_options(self) -> Sequence[ConnectOption]:
         return [
             self._option(INSTAGRAM_LOGIN, "Instagram", "Business and Creator accounts"),
-            self._option(FACEBOOK_LOGIN, "Instagram through Facebook", "accounts that belong to a Facebook Page"),
+            self._option(FACEBOOK_LOGIN, "Instagram through Facebook", "Accounts that belong to a Facebook Page"),
         ]
 
     def _option(self, key: str, label: str, hint: str) -> ConnectOption:
