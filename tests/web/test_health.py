@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -131,3 +132,13 @@ def test_periodic_jobs_tell_when_they_last_ended_and_whether_well(figures: Figur
 
 def test_the_release_is_named(figures: Figures):
     assert any(name.startswith("postflow_build_info{version=") for name in figures())
+
+
+def test_the_operators_page_explains_every_figure_and_no_other(figures: Figures, delivery: int, db: psycopg.Connection):
+    db.execute(
+        "INSERT INTO periodic_runs (name, label, cron, next_at, began_at, ended_at, outcome)"
+        " VALUES ('sweep', '', '* * * * *', now(), now(), now(), 'done')"
+    )
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    explained = set(re.findall(r"^\| `(postflow_\w+)", page, re.MULTILINE))
+    assert explained == {name.partition("{")[0] for name in figures()}
