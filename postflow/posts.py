@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 from psycopg import Connection
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from postflow import deliveries
@@ -20,34 +20,12 @@ _ACCOUNT_COLUMNS: LiteralString = """
     a.state, a.state_reason, a.token_expires_at, a.throttled_until, a.verified_at, a.created_at
 """
 
-#: Which posts a tab of the queue shows; each is a condition on `posts p`.
-_VIEWS: dict[str, LiteralString] = {
-    "upcoming": """p.draft_account_ids IS NULL AND EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
-        AND d.status IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown'))""",
-    "published": """p.draft_account_ids IS NULL AND EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
-        AND d.status = 'published')""",
-    "attention": """p.draft_account_ids IS NULL AND EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
-        AND d.status IN ('failed', 'attention', 'missed'))""",
-    "drafts": "p.draft_account_ids IS NOT NULL",
-}
-_ORDER: dict[str, LiteralString] = {
-    "upcoming": "p.post_date ASC, p.id ASC",
-    "published": "p.post_date DESC, p.id DESC",
-    "attention": "p.post_date DESC, p.id DESC",
-    "drafts": "p.updated_at DESC, p.id DESC",
-}
-
 
 class Line(NamedTuple):
     """One account's row under a post."""
 
     delivery: Delivery
     account: Account
-
-
-class Summary(NamedTuple):
-    post: Post
-    deliveries: list[Line]
 
 
 # -- reading -----------------------------------------------------------------------------------------------
@@ -104,32 +82,6 @@ def lines(conn: Connection, user_id: int, post_ids: Sequence[int]) -> dict[int, 
     for row in rows:
         found[row.post_id].append(Line(row, accounts[row.account_id]))
     return found
-
-
-def page(conn: Connection, user_id: int, view: str, *, before: int = 0, limit: int = 50) -> list[Summary]:
-    """One page of a tab; `before` is how many posts earlier pages have shown."""
-    query: LiteralString = (
-        "SELECT " + COLUMNS + " FROM posts p WHERE p.user_id = %(user_id)s AND p.parent_id IS NULL AND "
-    )
-    query = query + _VIEWS[view] + " ORDER BY " + _ORDER[view] + " LIMIT %(limit)s OFFSET %(before)s"
-    with conn.cursor(row_factory=class_row(Post)) as cursor:
-        found = cursor.execute(query, {"user_id": user_id, "limit": limit, "before": before}).fetchall()
-    by_post = lines(conn, user_id, [post.id for post in found])
-    return [Summary(post, by_post[post.id]) for post in found]
-
-
-def counts(conn: Connection, user_id: int) -> dict[str, int]:
-    """How many posts each tab has."""
-    columns: LiteralString = ""
-    for view, condition in _VIEWS.items():
-        name: LiteralString = view  # pyright: ignore[reportAssignmentType] keys of a constant
-        columns += (", " if columns else "") + "count(*) FILTER (WHERE " + condition + ") AS " + name
-    with conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            "SELECT " + columns + " FROM posts p WHERE p.user_id = %(user_id)s AND p.parent_id IS NULL",
-            {"user_id": user_id},
-        ).fetchone()
-    return dict(row or {})
 
 
 # -- writing -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from flask_login import current_user, login_required
 from psycopg import Connection
 from werkzeug.wrappers import Response
 
-from postflow import accounts, db, deliveries, posts, scheduling, surveying
+from postflow import accounts, db, deliveries, overview, posts, scheduling, surveying
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.models import IN_FLIGHT, Delivery
 from web import composer, database, forms, outlook, postpage, walltime
@@ -35,13 +35,15 @@ def queue() -> Page:
     if view not in dict(VIEWS):
         raise NotFound("There is no such list.")
     with database.connection() as conn:
-        found = posts.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
-        counts = posts.counts(conn, current_user.id)
+        found = overview.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
+        counts = overview.counts(conn, current_user.id)
         connected = accounts.of_user(conn, current_user.id)
         now = db.now(conn)
-    again_s = outlook.look_again_s([(post, row.delivery) for post, rows in found for row in rows], now)
+    again_s = outlook.look_again_s([(one.post, row.delivery) for one in found for row in one.deliveries], now)
     again_s = again_s or (outlook.NOW_AND_THEN_S if view == "upcoming" else None)
-    seen = outlook.seen([row for _, rows in found for row in rows], counts, again_s, [post.id for post, _ in found])
+    seen = outlook.seen(
+        [row for one in found for row in one.deliveries], counts, again_s, [one.post.id for one in found]
+    )
     return postpage.kept_up(
         "posts/_queue.html", "posts/queue.html", seen, view=view, views=VIEWS, found=found[:PAGE], counts=counts,
         again_s=again_s, connected=connected, more=start + PAGE if len(found) > PAGE else None,

@@ -174,6 +174,22 @@ def test_a_move_into_an_hour_that_comes_twice_asks_which_in_place(ada: Browser, 
     assert "Sun 31 Oct 2027" in ada.get(address).text
 
 
+def test_a_thread_whose_last_part_needs_somebody_is_in_that_list(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    a_post(ada, account)
+    a_post(ada, account, part="1", **{"text.1": "second"})
+    put(db, "published", published_at=datetime.now(UTC))
+    assert "Nothing is waiting" in ada.get("/").text
+    last = db.execute("SELECT max(id) FROM deliveries").fetchone()
+    assert last
+    db.execute("UPDATE deliveries SET published_at = NULL, status = 'missed', error = 'Too late.' WHERE id = %s", last)
+    page = ada.get("/?view=attention").text
+    assert page.count("<article") == 1 and "Thread of 2" in page
+    assert "Too late." in page and "part 2" in page
+    assert re.search(r'Needs attention <span class="count">1</span>', page)
+
+
 def test_a_post_changed_in_another_tab_is_not_overwritten_and_nothing_typed_is_lost(
     ada: Browser, account: int, db: psycopg.Connection
 ) -> None:
