@@ -97,7 +97,7 @@ def quiet_call(network: "Network", instance: Instance) -> Call:
 def _connect_fediverse(
     call: Call, account: model.Account, scopes: list[str] | None, app: tuple[str, str | None, str]
 ) -> Credentials:
-    usual = [scope for scope in _USUAL[call.profile.family] if scope in grants.known_scopes(call)]
+    usual = [scope for scope in _USUAL.get(call.profile.family, []) if scope in grants.known_scopes(call)]
     wanted, (name, website, redirect_uri) = scopes or usual, app
     known = (
         one

@@ -55,7 +55,7 @@ async def _spoil(call: Call, fault: Fault, handle: Handle) -> wire.Response:
         response.cut = True
         return response
     if fault.kind == "answer_without_id":
-        return _without_id(response)
+        return _without_id(response, fault.option("field", "id"))
     return _ANSWERS[fault.kind](call, fault)
 
 
@@ -149,13 +149,13 @@ def _graph_limit(call: Call, fault: Fault, seconds: float) -> wire.Response:
     return wire.as_json(body, int(fault.option("status", 400)), headers)
 
 
-def _without_id(response: wire.Response) -> wire.Response:
+def _without_id(response: wire.Response, field: str) -> wire.Response:
     try:
         value = json.loads(response.body)
     except ValueError:
         return response
     if isinstance(value, dict):
-        value.pop("id", None)
+        value.pop(field, None)
     return wire.as_json(value, response.status, response.headers)
 
 

@@ -61,7 +61,13 @@ class Network:
         self.background: set[Any] = set()
         self.controls: Any = None  # the Sandbox: opens and closes ports for the control API
         self._routes = {family: _compiled(routes) for family, routes in _FAMILIES.items()}
+        self._missing = dict(_MISSING)
         self._http: httpx.AsyncClient | None = None
+
+    def learn(self, family: str, routes: list[Route], missing: Handler) -> None:
+        """Another API to speak: an instance opened with `family=` answers by these routes."""
+        self._routes[family] = _compiled([*routes, *pages.ROUTES, *files.ROUTES])
+        self._missing[family] = missing
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -136,7 +142,7 @@ class Network:
             for wanted, pattern, handler in self._routes[family]:
                 if wanted == method and (match := pattern.fullmatch(path)):
                     return await handler(call, *match.groups())
-            return await _MISSING[family](call)
+            return await self._missing[family](call)
         except wire.Answer as refusal:
             return refusal.response
         except Exception:

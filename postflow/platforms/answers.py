@@ -85,7 +85,7 @@ def said(answer: httpx.Response) -> str:
     body = parsed(answer)
     if not isinstance(body, Mapping):
         return ""
-    for name in ("error_description", "error", "message"):
+    for name in ("error_description", "message", "error"):
         value = body.get(name)
         words = value.get("message") if isinstance(value, Mapping) else value
         if isinstance(words, str) and words.strip():

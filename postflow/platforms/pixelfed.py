@@ -23,7 +23,7 @@ from postflow.models import (
     Undecidable,
     Verdict,
 )
-from postflow.platforms import answers
+from postflow.platforms import answers, looking
 from postflow.platforms.base import Connected, ConnectOption
 from postflow.platforms.mastodon import Mastodon
 from postflow.platforms.mastodon.traces import Staged
@@ -113,7 +113,7 @@ class Pixelfed(Mastodon):
         except Unauthorized:
             raise
         except PublishError as error:
-            return self.cannot_ask(attempt, error)
+            return looking.cannot_ask(attempt, error)
         since_sent = attempt.now - attempt.sent_at
         if all(unused):
             if since_sent < SETTLED:

@@ -31,12 +31,14 @@ from postflow.models import (
 from postflow.platforms.base import Platform
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
-from tests.platforms.networks import BY_NAME, NETWORKS, Network
+from tests.platforms.fourth import server
+from tests.platforms.networks import BY_NAME, NETWORKS, OURS, Network
 
 
 @pytest.fixture(scope="session")
 def shared_sandbox() -> Iterator[Sandbox]:
     with Sandbox.start() as running:
+        server.teach(running)
         for network in NETWORKS:
             if network.software:
                 running.add_instance(network.software, network.version, name=network.name, **network.options)
@@ -202,7 +204,7 @@ def settings(**changes: Any) -> config.Settings:
 def platform_of(sandbox: Sandbox, network: Network) -> Platform:
     """The registered one; Instagram's, which is a single place, moved into the sandbox."""
     if network.platform != "instagram":
-        return platforms.get(network.platform)
+        return OURS.get(network.platform) or platforms.get(network.platform)
     return Instagram(
         settings(
             instagram_url=sandbox.url(network.name),

@@ -6,6 +6,8 @@ the server's software lets PostFlow find out.
 
 from typing import Any, NamedTuple
 
+from tests.platforms.fourth.bluesky import Bluesky
+
 
 class Network(NamedTuple):
     """`name` is the sandbox's instance; with `software` it is opened when it is not there yet."""
@@ -17,6 +19,8 @@ class Network(NamedTuple):
     #: paths: the one visible call, and an upload
     commit: str = r"/statuses$"
     upload: str = r"/media$"
+    #: the field of its answer without which nobody knows where the post is
+    names_post_by: str = "id"
     #: two looks that see nothing prove that nothing was published
     proves_absence: bool = True
     #: refuses a text that is longer than it says
@@ -45,6 +49,16 @@ NETWORKS = (
     Network("snac", software="snac", proves_absence=False, counts=False, looks_into_media=False),
     Network("unknown", software="sharkey", proves_absence=False),
     Network("pixelfed", platform="pixelfed"),
+    Network(
+        "bluesky",
+        platform="bluesky",
+        software="bluesky",
+        commit=r"putRecord$",
+        upload=r"uploadBlob$",
+        names_post_by="uri",
+        looks_into_media=False,
+        options={"family": "bluesky", "counting": "clusters", "max_characters": 300},
+    ),
     *(
         Network(
             f"{flavour}-login",
@@ -60,4 +74,6 @@ NETWORKS = (
         for flavour in ("instagram", "facebook")
     ),
 )
+#: Networks that PostFlow does not ship; docs/adding-a-network.md tells of this one.
+OURS = {"bluesky": Bluesky()}
 BY_NAME = {network.name: network for network in NETWORKS}

@@ -56,6 +56,8 @@ async def test_a_lost_answer_is_unknown_and_then_found(
 ) -> None:
     case = await start(network)
     await case.prepare()
+    if kind == "answer_without_id":
+        options = {"field": case.network.names_post_by}
     case.fault_at_commit(kind, **options)
     if kind == "slow":
         case.http.timeout = 0.5

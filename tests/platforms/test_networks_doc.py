@@ -26,6 +26,7 @@ from postflow.models import (
     utc_now,
 )
 from postflow.platforms import software
+from postflow.platforms.base import Platform
 from postflow.platforms.mastodon.traces import Staged
 from sandbox import Sandbox
 
@@ -121,3 +122,11 @@ def outgoing(kind: str, version: str) -> Outgoing:
         idempotency_key="k",
         payload_hash="0",
     )  # fmt: skip
+
+
+def test_the_recipe_for_a_network_names_every_part_of_the_protocol() -> None:
+    recipe = (Path(__file__).parents[2] / "docs" / "adding-a-network.md").read_text()
+    declared = {*vars(Platform), *Platform.__annotations__}
+    for name in declared:
+        if not name.startswith("_"):
+            assert f"`{name}`" in recipe, name

@@ -1,7 +1,5 @@
 """Reconciling: a request whose answer was lost left a status on the account, or it did not. Looking never sends."""
 
-from datetime import timedelta
-
 import httpx
 from pydantic import BaseModel
 
@@ -9,22 +7,19 @@ from postflow.errors import PublishError, Refused, Unauthorized
 from postflow.models import (
     Attempt,
     Found,
-    LookAgain,
     Outgoing,
     SafeToResend,
     Undecidable,
     Verdict,
     Visibility,
 )
+from postflow.platforms import looking
 from postflow.platforms.mastodon import traces
 from postflow.platforms.mastodon.answered import receipt
 from postflow.platforms.mastodon.publishing import BURNS_KEYS
 from postflow.platforms.mastodon.speaking import Speaking
 from postflow.platforms.mastodon.traces import Staged
 
-#: Between two looks that must both see nothing before a status is held to be absent.
-SETTLE_S = 30.0
-LONGEST_LOOKING = timedelta(hours=24)
 #: What anyone may see, with or without a token.
 FOR_ALL = frozenset({Visibility.public, Visibility.unlisted})
 
@@ -42,7 +37,7 @@ class Reconciling(Speaking):
         except Refused:
             return await self._seen_by_all(http, outgoing, staged, attempt)
         except PublishError as error:
-            return self.cannot_ask(attempt, error)
+            return looking.cannot_ask(attempt, error)
         return found or await self.absent(http, outgoing, staged, attempt)
 
     async def _ours(
@@ -80,17 +75,9 @@ class Reconciling(Speaking):
             why="The account's access does not let PostFlow read what is on it, so it cannot tell."
         )
 
-    def cannot_ask(self, attempt: Attempt, error: PublishError) -> Verdict:
-        if attempt.now - attempt.first_sent_at > LONGEST_LOOKING:
-            return Undecidable(why="The server could not be asked for a day whether the post is out.")
-        pause = getattr(error, "retry_in_s", None) or min(1800.0, 30.0 * 2 ** min(attempt.looks, 10))
-        return LookAgain(in_s=pause, why=f"The server cannot be asked right now: {error.sentence}")
-
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
-        """Seen absent twice, `SETTLE_S` apart: a slow server has had its time."""
-        first = attempt.first_absent_at
-        if first is None or attempt.now - first < timedelta(seconds=SETTLE_S - 1):
-            return LookAgain(in_s=SETTLE_S, why="It is not on the account so far. Looking once more.", absent=True)
+        if again := looking.once_more(attempt):
+            return again
         if not outgoing.server.capabilities.lists_all:
             return Undecidable(why="It does not show up on the account, but this server's lists may be incomplete.")
         burnt = outgoing.server.capabilities.idempotency in BURNS_KEYS
