@@ -241,3 +241,35 @@ async def test_a_reel_is_found_by_its_kind(start: Start) -> None:
     case.changed(media=(media.model_copy(update={"kind": MediaKind.video}),))
     verdict = await case.look()
     assert not (isinstance(verdict, Found) and verdict.receipt.remote_id == receipt.remote_id)
+
+
+async def test_an_answer_without_a_list_is_no_empty_list(start: Start) -> None:
+    """Container and quota may both be behind; then the listing is all there is."""
+    case = await start("instagram-login")
+    left_to_us(case)
+    await lost(case)
+    for text in ("{}", '{"data": null}', '{"data": {}}'):
+        case.sandbox.faults.clear()
+        case.fault("garbage", method="GET", path=r"/media$", text=text)
+        assert isinstance(await case.look(**SETTLED, absent_looks=9), Undecidable)
+    assert isinstance(await case.look(**SETTLED, absent_looks=9), SafeToResend)
+
+
+NONSENSE = (
+    "{}", '{"data": null}', '{"data": "x"}', '{"data": [5, null, "x", []]}', '{"data": [{}]}', '{"data": {"id": "1"}}',
+    '{"data": [{"quota_usage": "0", "config": []}]}', '{"data": [{"id": null, "children": 5, "timestamp": 7}]}',
+    '{"paging": "x"}', '{"data": [], "paging": {"next": "y", "cursors": 5}}', '{"status_code": 5, "status": []}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NONSENSE)
+async def test_answers_of_an_unexpected_shape_prove_nothing(start: Start, text: str) -> None:
+    """Whatever is read wrongly, a post that is out is not sent again."""
+    case = await start("facebook-login", pictures=2)
+    left_to_us(case)
+    case.fault("garbage", path="content_publishing_limit$", text=text)
+    await lost(case, "drop_after_commit")
+    for path in (r"/media$", "content_publishing_limit$", rf"/{case.staged.parent.remote_id}$"):
+        case.fault("garbage", method="GET", path=path, text=text, times=None)
+    verdict = await case.look(**SETTLED, absent_looks=9)
+    assert not isinstance(verdict, SafeToResend)

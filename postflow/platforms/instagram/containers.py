@@ -15,7 +15,7 @@ from postflow.errors import NotReady, PublishError, Refused, Retry, Throttled
 from postflow.models import MediaKind, Outgoing, OutgoingMedia, utc_now
 from postflow.platforms.base import Checkpoint
 from postflow.platforms.instagram import options, refusals, usage
-from postflow.platforms.instagram.graph import Graph
+from postflow.platforms.instagram.graph import Graph, rows, within
 
 TRIES = 3
 STUCK = timedelta(hours=1)
@@ -72,10 +72,9 @@ async def state(graph: Graph, container: Container) -> tuple[str, str]:
 async def _quota(graph: Graph, outgoing: Outgoing) -> None:
     """Asked once per preparation. The documents contradict each other, so the number told live counts."""
     path = f"{outgoing.login.account.remote_id}/content_publishing_limit"
-    rows = (await graph.get(path, fields="quota_usage,config")).get("data")
-    row = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else {}
-    total = (row.get("config") or {}).get("quota_total")
-    if total and row.get("quota_usage", 0) >= total:
+    told = next(iter(rows(await graph.get(path, fields="quota_usage,config"))), {})
+    total, used = within(told, "config").get("quota_total"), told.get("quota_usage")
+    if isinstance(total, int) and isinstance(used, int) and 0 < total <= used:
         raise Throttled(f"Instagram takes {total} posts a day, and they are used up.", retry_in_s=1800, code="quota")
 
 

@@ -17,7 +17,7 @@ from postflow import config
 from postflow.errors import ConnectError, Refused, Retry, Unauthorized
 from postflow.models import AppRegistration, Login, Profile, utc_now
 from postflow.platforms.base import Connected
-from postflow.platforms.instagram.graph import Graph, Keys, address
+from postflow.platforms.instagram.graph import Graph, Keys, address, rows, within
 from postflow.platforms.instagram.instagram_login import profile_of
 
 SCOPES = ("instagram_basic", "instagram_content_publish", "pages_show_list", "pages_read_engagement")
@@ -61,7 +61,7 @@ async def exchange(
     found = [
         await _connected(http, settings, page, long, str(person.get("id") or ""))
         async for page in graph.pages("me/accounts", fields=_PAGE_FIELDS, limit="50")
-        if page and page.get("access_token") and isinstance(page.get("instagram_business_account"), Mapping)
+        if page and page.get("access_token") and within(page, "instagram_business_account").get("id")
     ]
     if not found:
         raise ConnectError(NO_PAGES)
@@ -80,7 +80,7 @@ async def _token(
 
 
 async def _granted(graph: Graph) -> set[str]:
-    told = (await graph.get("me/permissions")).get("data") or []
+    told = rows(await graph.get("me/permissions"))
     return {str(one.get("permission")) for one in told if one.get("status") == "granted"}
 
 

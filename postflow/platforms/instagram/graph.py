@@ -46,6 +46,18 @@ def address(settings: config.Settings, host: str, path: str) -> str:
     return f"{settings.instagram_url or f'https://{host}'}/{path}"
 
 
+def rows(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries of `{"data": […]}`; whatever is none is left out."""
+    found = body.get("data")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def within(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object inside an answer; an empty one when it is something else."""
+    found = body.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 class Graph:
     """Calls as one account, or as nobody yet (`keys` None). Made anew for each story, never shared."""
 
@@ -86,15 +98,17 @@ class Graph:
                 raise error from None
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[Mapping[str, Any] | None]:
-        """Every entry of a listing; a last None when it went on beyond MOST_PAGES."""
+        """Every entry of a listing; a last None when it went on beyond MOST_PAGES or was no listing."""
         after: str | None = None
         for _ in range(MOST_PAGES):
             body = await self.read(path, **query, **({"after": after} if after else {}))
-            for one in body.get("data") or []:
+            if not isinstance(body.get("data"), list):
+                break
+            for one in rows(body):
                 yield one
-            paging = body.get("paging") or {}
-            after = (paging.get("cursors") or {}).get("after") if paging.get("next") else None
-            if not after:
+            paging = within(body, "paging")
+            after = within(paging, "cursors").get("after") if paging.get("next") else None
+            if not isinstance(after, str) or not after:
                 return
         yield None
 

@@ -15,7 +15,7 @@ from postflow import config
 from postflow.errors import ConnectError, PublishError, Refused, Retry, Unauthorized
 from postflow.models import AppRegistration, Profile, utc_now
 from postflow.platforms.base import Connected
-from postflow.platforms.instagram.graph import Graph, Keys, address
+from postflow.platforms.instagram.graph import Graph, Keys, address, rows
 
 BASIC, PUBLISH = SCOPES = ("instagram_business_basic", "instagram_business_content_publish")
 SETTINGS = ("POSTFLOW_INSTAGRAM_APP_ID", "POSTFLOW_INSTAGRAM_APP_SECRET")
@@ -51,7 +51,7 @@ async def exchange(
         "code": code.removesuffix("#_"),
     }
     short = await graph.call("POST", address(settings, "api.instagram.com", "oauth/access_token"), data=form)
-    flat = short["data"][0] if isinstance(short.get("data"), list) and short["data"] else short
+    flat = next(iter(rows(short)), short)
     granted = _granted(flat.get("permissions"))
     if granted and (missing := [scope for scope in SCOPES if scope not in granted]):
         raise ConnectError(_not_granted(missing))

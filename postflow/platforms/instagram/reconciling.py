@@ -28,7 +28,7 @@ from postflow.models import (
     utc_now,
 )
 from postflow.platforms.instagram import containers, options
-from postflow.platforms.instagram.graph import Graph
+from postflow.platforms.instagram.graph import Graph, rows, within
 
 SETTLED = timedelta(minutes=10)
 LONGEST_LOOKING = timedelta(hours=24)
@@ -100,7 +100,7 @@ async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing
             continue
         if at < since:
             break  # newest first
-        if _is_like(one, outgoing) and one.get("id") not in attempt.taken_remote_ids:
+        if _is_like(one, outgoing) and one.get("id") and str(one["id"]) not in attempt.taken_remote_ids:
             candidates.append(one)
     return Listing(candidates, complete)
 
@@ -114,7 +114,7 @@ def _is_like(one: Mapping[str, Any], outgoing: Outgoing) -> bool:
         return False
     if options.kind(outgoing.content) == "story":
         return True
-    children = len((one.get("children") or {}).get("data") or [])
+    children = len(rows(within(one, "children")))
     if many and children not in (0, len(outgoing.media)):
         return False
     return _flat(str(one.get("caption") or "")) == _flat(outgoing.content.text)
@@ -151,9 +151,8 @@ async def _counted_since(graph: Graph, outgoing: Outgoing, since: datetime) -> i
         body = await graph.read(path, fields="quota_usage", since=str(int(since.timestamp())))
     except PublishError:
         return None
-    rows = body.get("data")
-    used = rows[0].get("quota_usage") if isinstance(rows, list) and rows and isinstance(rows[0], Mapping) else None
-    return used if isinstance(used, int) else None
+    used = next(iter(rows(body)), {}).get("quota_usage")
+    return used if isinstance(used, int) and not isinstance(used, bool) else None
 
 
 def _not_asked(attempt: Attempt, age: timedelta, error: PublishError) -> Verdict:
