@@ -112,7 +112,7 @@ async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> Ou
         return Outcome("failed", handle, passing.sentence)
     engine.reached("renewed")
     if not await accounts.save_credentials(conn, login, renewed, engine.settings.encryption_keys):
-        return Outcome("busy", handle)  # connected anew meanwhile: that access is the newer one
+        return Outcome("fresh", handle)  # connected anew meanwhile: that access is the newer one
     engine.reached("saved")
     log.info("refreshed", account=account_id, expires_at=str(renewed.expires_at))
     return Outcome("refreshed", handle)

@@ -96,7 +96,10 @@ async def verify_accounts() -> dict[str, int]:
 
 @app.task(name="refresh_token", queue=QUEUE)
 async def refresh_token(account_id: int) -> None:
-    await tokens.refresh(await engine.ready(), account_id)
+    """A token that is at work right now gets its turn a minute later, not at the next round."""
+    outcome = await tokens.refresh(await engine.ready(), account_id)
+    if outcome.state == "busy":
+        await _for_account("refresh_token", account_id, in_s=60)
 
 
 @app.task(name="verify_account", queue=QUEUE)
@@ -136,7 +139,13 @@ async def _for_each_account(task: str) -> dict[str, int]:
     async with (await engine.ready()).pool.connection() as conn:
         ids = await tokens.active_accounts(conn)
     for account_id in ids:
-        lock = f"{task}:{account_id}"
-        with contextlib.suppress(exceptions.AlreadyEnqueued):
-            await app.configure_task(task, queue=QUEUE, queueing_lock=lock).defer_async(account_id=account_id)
+        await _for_account(task, account_id)
     return {"accounts": len(ids)}
+
+
+async def _for_account(task: str, account_id: int, in_s: int = 0) -> None:
+    """One waiting job per account is enough."""
+    lock, later = f"{task}:{account_id}", {"seconds": in_s} if in_s else None
+    job = app.configure_task(task, queue=QUEUE, queueing_lock=lock, schedule_in=later)
+    with contextlib.suppress(exceptions.AlreadyEnqueued):
+        await job.defer_async(account_id=account_id)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from pydantic import SecretStr
 
-from postflow import accounts, platforms, publishing, servers
+from postflow import accounts, crypto, platforms, publishing, servers
 from postflow.models import Account, AppRegistration, Credentials, Profile, utc_now
 from sandbox import Sandbox
 from sandbox import accounts as people
@@ -71,3 +71,13 @@ def state_of(conn: psycopg.Connection, account: Account) -> tuple[str, str | Non
     row = conn.execute("SELECT state, state_reason FROM accounts WHERE id = %s", [account.id]).fetchone()
     assert row
     return row[0], row[1]
+
+
+def age(conn: psycopg.Connection, account: Account, keys: accounts.Keys, *, left: timedelta) -> None:
+    """As if so much of its token's life were left, by what is stored here."""
+    held = accounts.login_of(conn, account.user_id, account.id, keys).credentials
+    older = held.model_copy(update={"expires_at": utc_now() + left, "issued_at": utc_now() - timedelta(days=2)})
+    conn.execute(
+        "UPDATE accounts SET sealed = %s, token_expires_at = %s WHERE id = %s",
+        [crypto.seal(keys, older), older.expires_at, account.id],
+    )
