@@ -9,7 +9,7 @@ import json
 
 from benchmarks import ground
 
-NAMES = ("claim",)
+NAMES = ("claim", "lateness")
 
 
 def main() -> None:

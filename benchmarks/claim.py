@@ -18,7 +18,6 @@ import psycopg
 from benchmarks import ground
 
 CLAIM: LiteralString = "SELECT id FROM procrastinate_fetch_job_v2(NULL, NULL)"
-STOCK_REVISION = "0003"  # PostFlow's tables, Procrastinate's queue as it ships
 TURNS = 5
 DUE = (0, 1, 1000)
 
@@ -62,7 +61,10 @@ def _empty(cells: list[Cell], due: int) -> float:
 
 
 def _measured(tables: str, future: int, history: int, rounds: int) -> Iterator[Cell]:
-    with _filled(STOCK_REVISION, tables, future, history) as stock, _filled("head", tables, future, history) as ours:
+    with (
+        _filled(ground.STOCK_REVISION, tables, future, history) as stock,
+        _filled("head", tables, future, history) as ours,
+    ):
         for due in DUE:
             for conn in (stock, ours):
                 _make_due(conn, due)

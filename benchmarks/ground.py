@@ -7,10 +7,14 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 
 import psycopg
 
 from postflow import embedded, migrate
+
+#: PostFlow's tables with Procrastinate's queue as it ships: the revision before the one that changes it.
+STOCK_REVISION = "0003"
 
 _numbers = itertools.count(1)
 
@@ -38,6 +42,13 @@ def machine() -> str:
         f"{os.cpu_count()} CPUs, load {load}, PostgreSQL {row[0] if row else '?'}, Python {platform.python_version()},"
         f" {platform.system()}"
     )
+
+
+def now(conn: psycopg.Connection) -> datetime:
+    """By the database's clock."""
+    row = conn.execute("SELECT clock_timestamp()").fetchone()
+    assert row
+    return row[0]
 
 
 def say(line: str) -> None:

@@ -5,6 +5,7 @@ together says so with `transaction`. Sessions run in UTC. Functions that take a 
 """
 
 import contextlib
+import select
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -46,8 +47,8 @@ def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> As
 
 
 def queue_pool(**options: Any) -> AsyncConnectionPool:
-    """The queue's own, with our look at each connection before it is lent."""
-    return AsyncConnectionPool(**{**options, "check": _check_async})
+    """The queue's own, with our look at each connection before it is lent; each of its statements stands alone."""
+    return AsyncConnectionPool(**{**options, "check": _check_async, "kwargs": {"autocommit": True}})
 
 
 def connect(database_url: str) -> psycopg.Connection:
@@ -123,10 +124,21 @@ def _check(conn: psycopg.Connection) -> None:
 
 
 async def _check_async(conn: psycopg.AsyncConnection) -> None:
-    await AsyncConnectionPool.check_connection(conn)
+    """Without a round trip: a server that ended a session has said so, and only then is there anything to read.
+
+    A worker lends connections a dozen times between the bell and the visible call.
+    """
+    if _has_something_to_say(conn):
+        await AsyncConnectionPool.check_connection(conn)
     if _is_left_behind(conn):
         await conn.close()
         raise psycopg.OperationalError(_LEFT_BEHIND)
+
+
+def _has_something_to_say(conn: psycopg.AsyncConnection) -> bool:
+    asking = select.poll()
+    asking.register(conn.fileno(), select.POLLIN)
+    return bool(asking.poll(0))
 
 
 def _is_left_behind(conn: psycopg.Connection | psycopg.AsyncConnection) -> bool:
