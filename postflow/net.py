@@ -6,12 +6,15 @@ Redirects are never followed, answers are capped, nothing is retried underneath.
 """
 
 import asyncio
+import importlib.util
 import ipaddress
 import re
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from importlib.metadata import version
+from types import ModuleType
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -59,7 +62,14 @@ def commit_client(settings: Settings, *, resolve: Resolver | None = None) -> htt
     return _client(settings, httpx.Limits(max_connections=200, max_keepalive_connections=0), resolve)
 
 
+def _spare_vain_imports() -> None:
+    """httpcore tries to import sniffio six times a request; where it is not installed each try searches the disk."""
+    if importlib.util.find_spec("sniffio") is None:
+        sys.modules.setdefault("sniffio", cast(ModuleType, None))  # the documented way to say: there is none
+
+
 def _client(settings: Settings, limits: httpx.Limits, resolve: Resolver | None) -> httpx.AsyncClient:
+    _spare_vain_imports()
     timeout_s = settings.request_timeout_s
     return httpx.AsyncClient(
         transport=GuardedTransport(Allowed(settings.allowed_private), limits, resolve or _resolve),

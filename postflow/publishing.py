@@ -62,6 +62,8 @@ SEND_MARGIN_S = 15.0
 #: A post later than this counts as late: late posts on one account keep `pace_s` apart.
 LATE_S = 60.0
 LONGEST_BACKOFF_S = 3600.0
+#: The database refuses what comes a moment early, and clocks drift a little within a head start.
+TIMER_MARGIN_S = 0.0003
 #: Out of reach, full, or read-only.
 DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
 
@@ -150,8 +152,9 @@ async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
 async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:
     async with db.async_transaction(engine.pool) as conn:
         ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
-        # The job at post_date may have come and gone while we were preparing.
-        if ready and ready.wake_at and ready.wake_at <= await db.async_now(conn):
+        # The job for post_date, which comes a head start early, may have come and gone while we were preparing.
+        head_start = timedelta(seconds=waking.HEAD_START_S)
+        if ready and ready.wake_at and ready.wake_at - head_start <= await db.async_now(conn):
             await engine.wake(conn, "publish", ready.id, ready.wake_at)
     engine.reached("ready")
     return ready
@@ -180,18 +183,43 @@ async def _renewing(engine: Engine, delivery_id: int, claim: str) -> AsyncIterat
 
 
 async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
-    """Everything that is still missing, then the one visible call. Returns the row when it was published."""
+    """Everything that is still missing, then the one visible call. Returns the row when it was published.
+
+    May be called moments before the date: all is read ahead, and at the instant one statement and one request remain.
+    """
     async with engine.pool.connection() as conn:
         timing = await due.timing(conn, delivery_id)
     if timing is None or not await _may_go(engine, timing):
         return None
+    instant = _instant(engine, timing)
     if timing.status is DeliveryStatus.ready and timing.is_stale(timing.now):
         async with engine.pool.connection() as conn:
             await arrows.restage(conn, delivery_id, "What was prepared is too old by now; preparing it anew.")
             timing = timing.restaged()
     if timing.status is DeliveryStatus.scheduled and await prepare(engine, delivery_id) is None:
         return None
-    return await _send(engine, delivery_id)
+    sent = await _send(engine, delivery_id, instant)
+    if sent is None and instant is not None:
+        await _wake_if_early(engine, delivery_id)
+    return sent
+
+
+def _instant(engine: Engine, timing: due.Timing) -> float | None:
+    """When to send, by the loop's clock; None when that is now."""
+    later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+    if later is None:
+        return None
+    return asyncio.get_running_loop().time() + (later - timing.now).total_seconds() + TIMER_MARGIN_S
+
+
+async def _wake_if_early(engine: Engine, delivery_id: int) -> None:
+    """The database's clock was set back while we waited: it refused, and nobody else would come."""
+    async with db.async_transaction(engine.pool) as conn:
+        timing = await due.timing(conn, delivery_id)
+        if timing and timing.status is DeliveryStatus.ready:
+            later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+            if later is not None:
+                await engine.wake(conn, "publish", delivery_id, later)
 
 
 async def _may_go(engine: Engine, timing: due.Timing) -> bool:
@@ -206,7 +234,7 @@ async def _may_go(engine: Engine, timing: due.Timing) -> bool:
         await _missed(engine, timing)
         return False
     later = timing.waits_until(now, pace_s=engine.settings.pace_s, late_s=LATE_S)
-    if later is not None:
+    if later is not None and later - now > timedelta(seconds=2 * waking.HEAD_START_S):
         async with db.async_transaction(engine.pool) as conn:
             await due.postpone(conn, timing.delivery_id, later)
             await engine.wake(conn, "publish", timing.delivery_id, later)
@@ -240,7 +268,7 @@ async def _missed(engine: Engine, timing: due.Timing) -> None:
     log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
 
 
-async def _send(engine: Engine, delivery_id: int) -> Delivery | None:
+async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Delivery | None:
     """ready → sending → …; the intent is in the database before the request leaves."""
     async with engine.pool.connection() as conn:
         delivery = await arrows.get(conn, delivery_id)
@@ -254,6 +282,8 @@ async def _send(engine: Engine, delivery_id: int) -> Delivery | None:
         return None
     if staged is None:
         return None
+    if instant is not None:
+        await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
     sending = await _claim_to_send(engine, delivery, claim, parcel.payload_hash)
     if sending is None:
