@@ -25,8 +25,9 @@ _NOW: LiteralString = "SELECT clock_timestamp()"
 READ_ONLY_LIFE_S = 5.0
 _LEFT_BEHIND = "this session is read-only; another one may not be"
 _read_only_since: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
-#: A person would rather read "try again" than wait longer for a free connection.
-_POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "timeout": 15, "open": False, "name": "postflow"}
+_POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "open": False, "name": "postflow"}
+#: A person would rather read "try again" than wait longer for a connection; a job has more patience.
+_PATIENCE_S, _JOBS_PATIENCE_S = 5, 15
 
 
 def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> ConnectionPool:
@@ -35,14 +36,26 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
     A connection is tried before it is lent, so a restarted database costs nobody an error.
     """
     return ConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, configure=_configure, check=_check, **_POOL
+        database_url,
+        min_size=min_size,
+        max_size=max_size,
+        configure=_configure,
+        check=_check,
+        timeout=_PATIENCE_S,
+        **_POOL,
     )
 
 
 def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> AsyncConnectionPool:
     """For the worker side. Open it with `async with` or `await .open()` inside the running loop."""
     return AsyncConnectionPool(
-        database_url, min_size=min_size, max_size=max_size, configure=_configure_async, check=_check_async, **_POOL
+        database_url,
+        min_size=min_size,
+        max_size=max_size,
+        configure=_configure_async,
+        check=_check_async,
+        timeout=_JOBS_PATIENCE_S,
+        **_POOL,
     )
 
 

@@ -25,7 +25,7 @@ _SECRET_SHAPES = (
     (re.compile(r"(\w+://[^\s:/@]*):[^\s/@]+@"), r"\1:(hidden)@"),
 )
 #: These say every request, connection or job; only their complaints matter here.
-_CHATTY = ("httpx", "httpcore", "psycopg.pool", "urllib3", "procrastinate.worker", "procrastinate.periodic")
+_CHATTY = ("httpx", "httpcore", "psycopg.pool", "urllib3", "procrastinate")
 
 
 def configure(settings: Settings) -> None:

@@ -33,6 +33,20 @@ def test_it_does_not_start_on_a_database_that_was_never_migrated(
     assert "Traceback" not in done.stderr
 
 
+def test_it_warns_of_a_clock_that_is_off(settings: config.Settings) -> None:
+    behind = """
+import datetime, sys, time_machine
+from procrastinate import cli
+time_machine.travel(datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=10), tick=True).start()
+sys.argv = ["procrastinate", "--app=worker.app.app", "worker", "--one-shot"]
+cli.main()
+"""
+    words = [sys.executable, "-c", behind]
+    done = subprocess.run(words, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    assert "the clocks differ" in done.stdout + done.stderr
+    assert "synchronise both with NTP" in done.stdout + done.stderr
+
+
 def test_a_schedule_follows_its_zone_through_daylight_saving(settings: config.Settings) -> None:
     berlin = settings.model_copy(update={"time_zone": "Europe/Berlin", "purge_cron": "15 4 * * *"})
     purge = next(job for job in periodic.JOBS if job.name == "purge")
