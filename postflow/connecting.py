@@ -16,7 +16,7 @@ import structlog
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from postflow import accounts, attempts, db, net, platforms, servers, waking
+from postflow import accounts, attempts, db, internet, platforms, servers, waking
 from postflow.config import Settings
 from postflow.errors import AppForgotten, ConnectError, Invalid, NotFound, PublishError
 from postflow.models import Account, AppRegistration, Server
@@ -103,9 +103,9 @@ async def begin_again(
 
 async def _home(settings: Settings, http: httpx.AsyncClient, address: str) -> str:
     """The server's own address, also when a person typed the domain of their handle."""
-    typed = net.instance_url(address, settings.allowed_private)
+    typed = internet.instance_url(address, settings.allowed_private)
     found = await addresses.home(http, typed)
-    return typed if found == typed else net.instance_url(found, settings.allowed_private)
+    return typed if found == typed else internet.instance_url(found, settings.allowed_private)
 
 
 async def _begin(

@@ -21,7 +21,7 @@ import httpx
 import structlog
 from psycopg_pool import AsyncConnectionPool
 
-from postflow import net, notices
+from postflow import internet, notices
 from postflow.config import Settings
 from postflow.errors import PostFlowError
 from postflow.notices import Notice
@@ -119,7 +119,7 @@ def _server(settings: Settings) -> smtplib.SMTP:
         server.ehlo()
         if url.scheme == "smtp" and server.has_extn("starttls"):
             server.starttls(context=ssl.create_default_context())
-        elif url.scheme == "smtp" and url.username and not net.Allowed(settings.allowed_private).host(host, port):
+        elif url.scheme == "smtp" and url.username and not internet.Allowed(settings.allowed_private).host(host, port):
             raise smtplib.SMTPNotSupportedError("no encryption offered")
         if url.username:
             server.login(unquote(url.username), unquote(url.password or ""))

@@ -6,14 +6,16 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import httpcore
 import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from postflow import config, errors, net
+from postflow import config, errors, internet, net
 
 PRIVATE = [
     "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "127.0.0.1.", "0.0.0.0", "0",
+    "017700000001", "0x7f.0.0.0x1",
     "10.0.0.1", "172.16.3.4", "192.168.1.1", "100.64.0.1", "169.254.169.254", "2852039166", "0xa9fea9fe",
     "192.0.0.192", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]", "[::ffff:127.0.0.1]",
@@ -105,7 +107,7 @@ async def test_it_refuses_a_private_address_in_any_notation(host: str) -> None:
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"])
 def test_it_lets_public_addresses_pass(address: str) -> None:
-    assert net.is_public(ipaddress.ip_address(address))
+    assert internet.is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("found", [["10.0.0.7"], ["93.184.216.34", "127.0.0.1"], ["fe80::1%eth0"], ["::ffff:10.0.0.1"]])
@@ -199,6 +201,36 @@ async def test_an_answer_that_drips_runs_into_the_deadline() -> None:
                 await http.get(f"http://127.0.0.1:{server.port}/")
 
 
+async def test_a_head_that_drips_runs_into_the_deadline_as_well() -> None:
+    drops = [f"X-{number}: x\r\n".encode() for number in range(1000)]
+    async with serving(b"HTTP/1.1 200 OK\r\n", *drops, pause_s=0.02) as server:
+        async with net.client(settings(allowed_private="127.0.0.1", request_timeout_s=0.2)) as http:
+            with pytest.raises(httpx.ReadTimeout):
+                await http.get(f"http://127.0.0.1:{server.port}/")
+
+
+async def test_a_body_that_breaks_off_is_told_in_httpx_s_words() -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") as server:
+        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await http.get(f"http://127.0.0.1:{server.port}/")
+
+
+def test_every_error_of_the_layer_below_has_a_name_in_the_layer_above() -> None:
+    below = {one for one in vars(httpcore).values() if isinstance(one, type) and issubclass(one, Exception)}
+    leaves = {one for one in below if not any(other is not one and issubclass(other, one) for other in below)}
+    assert set(net.TOLD_AS) == leaves - {httpcore.ConnectionNotAvailable}  # that one never leaves the pool
+    assert {theirs.__name__ for theirs in net.TOLD_AS.values()} == {ours.__name__ for ours in net.TOLD_AS}
+
+
+async def test_a_body_is_sent_as_it_is_and_a_query_kept() -> None:
+    async with serving(OK, stay=True) as server:
+        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+            answer = await http.get(f"http://127.0.0.1:{server.port}/a%20b?x=1&y=%C3%BC")
+    assert answer.url.query == b"x=1&y=%C3%BC"
+    assert server.heads[0].startswith("GET /a%20b?x=1&y=%C3%BC HTTP/1.1")
+
+
 async def test_it_asks_for_json_plain_and_says_who_it_is() -> None:
     async with serving(OK) as server:
         async with net.client(settings(allowed_private="127.0.0.1")) as http:
@@ -253,26 +285,27 @@ async def test_a_connection_lost_after_sending_is_told_and_nothing_is_sent_again
     ],
 )
 def test_it_understands_how_people_write_their_server(typed: str, url: str) -> None:
-    assert net.instance_url(typed) == url
+    assert internet.instance_url(typed) == url
 
 
 @pytest.mark.parametrize(
     "typed",
     ["", "   ", "mastodon", "localhost", "ftp://mastodon.social", "javascript:alert(1)", "https://me:pw@host.example/",
-     "https://host.example:8443", "127.0.0.1", "2130706433", "0x7f.1", "[::1]", "https://[fe80::1%25eth0]/", "a b.example",
+     "https://host.example:8443", "127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::1]",
+     "https://[fe80::1%25eth0]/", "a b.example",
      "host..example", "-a.example", "https://", "https://host.example:99999", "x" * 300 + ".example", "a\nb.example",
      "host.example\\@evil.example", "@", "@@", "https://[", "１２７.0.0.1", "http://127.1/"],
 )  # fmt: skip
 def test_it_refuses_what_is_no_server_with_a_sentence(typed: str) -> None:
     with pytest.raises(errors.Invalid) as refused:
-        net.instance_url(typed)
+        internet.instance_url(typed)
     [sentence] = refused.value.fields["instance"]
     assert sentence.endswith(".")
 
 
 def test_it_takes_http_and_ports_only_for_what_the_operator_allows() -> None:
-    assert net.instance_url("http://127.0.0.1:9999/x", ["127.0.0.1:9999"]) == "http://127.0.0.1:9999"
-    assert net.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "http://127.0.0.1:9999"
-    assert net.instance_url("https://gts.lan:8443", ["gts.lan"]) == "https://gts.lan:8443"
+    assert internet.instance_url("http://127.0.0.1:9999/x", ["127.0.0.1:9999"]) == "http://127.0.0.1:9999"
+    assert internet.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "http://127.0.0.1:9999"
+    assert internet.instance_url("https://gts.lan:8443", ["gts.lan"]) == "https://gts.lan:8443"
     with pytest.raises(errors.Invalid):
-        net.instance_url("http://127.0.0.1:9998", ["127.0.0.1:9999"])
+        internet.instance_url("http://127.0.0.1:9998", ["127.0.0.1:9999"])

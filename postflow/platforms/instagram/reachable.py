@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from postflow import config, links, net
+from postflow import config, internet, links
 from postflow.platforms import answers
 
 _HINT = "Set POSTFLOW_PUBLIC_URL to the https address at which the internet reaches this PostFlow."
@@ -32,7 +32,7 @@ def refusal(settings: config.Settings) -> str | None:
         fault = "is not https"
     elif not re.fullmatch(r"[!-~]+", settings.public_url):
         fault = "is not written in plain letters (use its xn-- form)"
-    elif net.is_private_name(host) or not re.search("[.:]", host) or host.endswith(_INSIDE):
+    elif internet.is_private_name(host) or not re.search("[.:]", host) or host.endswith(_INSIDE):
         fault = "is known inside your own network only"
     return f"Instagram fetches pictures from PostFlow, but {settings.public_url} {fault}. {_HINT}" if fault else None
 
