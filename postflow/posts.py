@@ -139,10 +139,11 @@ def update(conn: Connection, post_id: int, new: NewPost, content: Content, *, dr
     return post
 
 
-def set_date(conn: Connection, post_ids: Sequence[int], post_date: datetime) -> None:
+def set_date(conn: Connection, post_ids: Sequence[int], post_date: datetime, time_zone: str | None = None) -> None:
     conn.execute(
-        "UPDATE posts SET post_date = %(post_date)s, updated_at = now() WHERE id = ANY(%(ids)s)",
-        {"ids": list(post_ids), "post_date": post_date},
+        "UPDATE posts SET post_date = %(post_date)s, time_zone = coalesce(%(time_zone)s, time_zone), updated_at = now()"
+        " WHERE id = ANY(%(ids)s)",
+        {"ids": list(post_ids), "post_date": post_date, "time_zone": time_zone},
     )
 
 

@@ -132,15 +132,22 @@ def edit(
 
 
 def move(
-    conn: Connection, user_id: int, post_id: int, post_date: datetime, *, now: datetime, settings: Settings
+    conn: Connection,
+    user_id: int,
+    post_id: int,
+    post_date: datetime,
+    *,
+    now: datetime,
+    settings: Settings,
+    time_zone: str | None = None,
 ) -> list[Delivery]:
-    """Another time, nothing else. What is prepared stays prepared where it keeps long enough."""
+    """Another time, in the zone it was chosen in, nothing else. What is prepared stays prepared where it keeps long enough."""
     if said := _date_problem(post_date, now):
         raise Invalid({"post_date": said})
     parts, rows = _locked(conn, user_id, post_id)
     _still_here(rows, "moved")
     ids = [part.id for part in parts]
-    posts.set_date(conn, ids, max(post_date, now))
+    posts.set_date(conn, ids, max(post_date, now), time_zone)
     return deliveries.move(conn, ids, "You moved the post to another time.")
 
 

@@ -62,9 +62,15 @@ def page(shown: dict[str, Any], post_id: int | None = None, wrong: Wrong | None 
 
 
 def checked(shown: dict[str, Any], post_id: int | None) -> str:
-    """Nothing is stored. A script gets only the verdicts. Raises Invalid when the form cannot be understood."""
-    with database.connection() as conn:
-        found = _verdicts(conn, shown)
+    """Nothing is stored. A script gets only the verdicts, or what is wrong with the form. Raises Invalid without one."""
+    try:
+        with database.connection() as conn:
+            found = _verdicts(conn, shown)
+    except Invalid as wrong:
+        if "HX-Request" not in request.headers:
+            raise
+        said = [Problem(sentence=one) for sentences in wrong.fields.values() for one in sentences]
+        return render_template("posts/_check.html", checked=Checked(said, []))
     if "HX-Request" in request.headers:
         return render_template("posts/_check.html", checked=found)
     return _rendered("posts/compose.html", shown, post_id, {}, found)

@@ -163,7 +163,9 @@ def move(post_id: int) -> Page:
 
     def moved(conn: Connection) -> list[Delivery]:
         at = walltime.instant(**typed)
-        return scheduling.move(conn, current_user.id, post_id, at, now=db.now(conn), settings=database.settings())
+        return scheduling.move(
+            conn, current_user.id, post_id, at, now=db.now(conn), settings=database.settings(), time_zone=typed["zone"]
+        )
 
     try:
         return _done(post_id, moved, "Moved.")

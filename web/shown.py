@@ -7,6 +7,7 @@ from flask import Flask, current_app, url_for
 from werkzeug.exceptions import HTTPException
 
 from postflow import errors, platforms
+from web import walltime
 
 _STATES = {
     "draft": "Draft",
@@ -42,9 +43,10 @@ def state_word(status: str) -> str:
 
 
 def in_zone(instant: datetime, zone: str) -> str:
-    """Tue 24 Nov 2026, 09:05, as the clock on that wall showed or will show it."""
+    """Tue 24 Nov 2026, 09:05, as the clock on that wall showed or will show it; an hour that comes twice says which."""
     local = instant.astimezone(ZoneInfo(zone))
-    return f"{local:%a} {local.day} {local:%b %Y, %H:%M}"
+    which = f" ({local:%Z})" if walltime.which(instant, zone) else ""
+    return f"{local:%a} {local.day} {local:%b %Y, %H:%M}{which}"
 
 
 def in_seconds(instant: datetime, zone: str) -> str:

@@ -24,7 +24,10 @@ def test_a_picture_written_in_the_browser_is_out_on_three_networks(signed_in: Op
     page = signed_in()
     page.goto("/posts/new")
     choose_accounts(page, "mastodon", "pixelfed", "instagram")
+    page.fill("#text", "x" * 501)
+    expect(page.locator("[data-too-long]").first).to_contain_text("Too long for @demo@")  # read aloud, once
     page.fill("#text", "written in a browser")
+    expect(page.locator("[data-too-long]").first).to_have_text("")
     expect(page.locator(".counters").first).to_contain_text("left")
     page.set_input_files("#files", pictures(tmp_path)[0])
     page.fill(".piece textarea", "an orange field")
@@ -80,6 +83,24 @@ def test_a_check_shows_what_each_network_gets_without_leaving_the_page(signed_in
     expect(preview).to_have_js_property("naturalWidth", 300)
     expect(preview).to_have_js_property("naturalHeight", 375)
     expect(page.locator("#text-1")).to_have_value("its second part")
+
+
+def test_an_open_page_outlives_a_server_that_is_away_for_a_moment(signed_in: Open) -> None:
+    page = signed_in()
+    page.goto("/posts/new")
+    choose_accounts(page, "mastodon")
+    page.fill("#text", "due in some years")
+    page.fill("#date", "2031-01-01")
+    page.get_by_role("button", name="Schedule").click()
+    page.locator(".pill-scheduled").wait_for()
+    page.clock.install()
+    page.goto("/?view=upcoming")
+    page.route("**/?view=upcoming**", lambda route: route.fulfill(status=503, body="<p>The database is away</p>"))
+    with page.expect_response(lambda answer: answer.status == 503, timeout=20_000):
+        page.clock.fast_forward(31_000)
+    expect(page.locator(".post-text", has_text="due in some years")).to_be_visible()
+    expect(page.get_by_text("The database is away")).to_have_count(0)
+    page.unroute("**/?view=upcoming**")
 
 
 def test_everything_works_without_a_script(signed_in: Open, tmp_path: Path) -> None:

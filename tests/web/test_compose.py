@@ -156,6 +156,10 @@ def test_a_script_s_check_gets_only_the_verdicts(ada: Browser, mastodon: int) ->
     sent = {**fields, "account": str(mastodon), "action": "check", "csrf_token": ada.csrf}
     answer = ada.post("/posts", data=sent, headers={"HX-Request": "true"})
     assert "This can go out" in answer.text and "<form" not in answer.text
+    sent |= {"date": "2027-03-28", "time": "02:30", "zone": "Europe/Berlin"}
+    answer = ada.post("/posts", data=sent, headers={"HX-Request": "true"})
+    assert answer.status_code == 200  # else the script would show nothing
+    assert "does not exist on that day" in answer.text and "<form" not in answer.text
 
 
 def test_what_a_network_would_refuse_is_shown_with_the_refused_form(ada: Browser, mastodon: int) -> None:

@@ -171,7 +171,7 @@ def test_a_move_into_an_hour_that_comes_twice_asks_which_in_place(ada: Browser, 
     assert asked.status_code == 422
     assert "comes twice" in asked.text and 'value="2027-10-31"' in asked.text and '<select id="which"' in asked.text
     assert ada.send(f"{address}/move", **typed, which="second").status_code == 302
-    assert "Sun 31 Oct 2027" in ada.get(address).text
+    assert "Sun 31 Oct 2027, 02:30 (CET)" in ada.get(address).text
 
 
 def test_a_thread_whose_last_part_needs_somebody_is_in_that_list(

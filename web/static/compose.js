@@ -16,6 +16,7 @@ function recount() {
     const counters = part.querySelector(".counters");
     counters.hidden = chosen.length === 0;
     counters.replaceChildren(...chosen.map((box) => counter(box, part.querySelector("textarea.text").value)));
+    speakOf([...counters.querySelectorAll(".over")], part.querySelector("[data-too-long]"));
   }
   for (const extra of form.querySelectorAll("details[data-network]")) {
     extra.hidden = !chosen.some((box) => box.dataset.network === extra.dataset.network);
@@ -23,11 +24,18 @@ function recount() {
   }
 }
 
+// Read aloud only when a text becomes too long or fits again, not with every letter.
+function speakOf(over, status) {
+  const said = over.length ? `Too long for ${over.map((line) => line.dataset.handle).join(", ")}.` : "";
+  if (status.textContent !== said) status.textContent = said;
+}
+
 function counter(box, text) {
   const limits = JSON.parse(box.dataset.limits);
   const line = document.createElement("li");
   if (!limits.max_chars) return line;
   const used = count[limits.counting](text, form.spoiler_text.value, limits.chars_per_url);
+  line.dataset.handle = box.dataset.handle;
   line.textContent = `${box.dataset.handle}: ${limits.max_chars - used} left`;
   line.classList.toggle("over", used > limits.max_chars);
   return line;
@@ -169,6 +177,14 @@ form.addEventListener("drop", async (event) => {
   drop.classList.remove("over");
   await uploadAll(drop.closest(".part"), event.dataTransfer.files);
 });
+
+// -- a check that got no answer says so
+
+for (const kind of ["htmx:response:error", "htmx:error"]) {
+  form.addEventListener(kind, () => {
+    document.getElementById("check").textContent = "The check did not work. Try it again in a moment; nothing is lost.";
+  });
+}
 
 for (const item of form.querySelectorAll(".piece")) shown(item);
 recount();
