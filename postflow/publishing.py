@@ -30,11 +30,13 @@ from pydantic import BaseModel, ValidationError
 from postflow import access, arrows, db, due, net, notices, outgoing, platforms, waking
 from postflow.config import Settings
 from postflow.errors import (
+    Misconfigured,
     NotFound,
     NotReady,
     OutcomeUnknown,
     PublishError,
     Refused,
+    Retry,
     StageLost,
     Throttled,
     Unauthorized,
@@ -62,6 +64,8 @@ SEND_MARGIN_S = 15.0
 #: A post later than this counts as late: late posts on one account keep `pace_s` apart.
 LATE_S = 60.0
 LONGEST_BACKOFF_S = 3600.0
+#: Between two looks at something the operator has to mend.
+PUT_OFF_S = 120.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
 TIMER_MARGIN_S = 0.0003
 #: Out of reach, full, or read-only.
@@ -277,6 +281,9 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
     try:
         platform, parcel = await _gathered(engine, delivery, with_data=False)
         staged = _staged(platform, delivery)
+    except (Retry, NotReady) as passing:
+        await _put_off(engine, delivery, passing)
+        return None
     except PublishError as error:
         await _give_up(engine, delivery, None, error)
         return None
@@ -290,6 +297,15 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
         return None
     engine.reached("sending")
     return await _commit(engine, sending, claim, platform, parcel, staged)
+
+
+async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
+    """It cannot be gathered right now. It stays ready; what is put off for too long is missed, with its story."""
+    async with db.async_transaction(engine.pool) as conn:
+        at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or PUT_OFF_S)
+        await due.postpone(conn, delivery.id, at)
+        await engine.wake(conn, "publish", delivery.id, at)
+    log.warning("put off", delivery=delivery.id, code=passing.code, why=passing.sentence)
 
 
 async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, payload_hash: str) -> Delivery | None:
@@ -662,13 +678,18 @@ async def sweep(engine: Engine) -> dict[str, int]:
 
 
 async def _gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
-    """Raises Refused when the account or the network is gone."""
+    """Raises Refused when the account or the network is gone, NotReady when the operator has to mend something first."""
     try:
         async with engine.pool.connection() as conn:
             parcel = await outgoing.gather(conn, delivery, engine.settings, with_data=with_data)
         return platforms.get(parcel.login.account.platform), parcel
     except NotFound as gone:
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
+    except Misconfigured as wrong:  # a key is missing: no fault of the post's, and none of the network's
+        log.error("an account cannot be opened", account=delivery.account_id, why=str(wrong))
+        raise NotReady(
+            "Whoever runs PostFlow has to put back a key that opens the account.", retry_in_s=PUT_OFF_S
+        ) from None
 
 
 def _staged(platform: Platform, delivery: Delivery) -> BaseModel | None:

@@ -1,12 +1,15 @@
 """What goes wrong around a delivery: wrong clocks, lost jobs, vanished accounts and networks, a database that cannot write."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 import time_machine
+from cryptography.fernet import Fernet
 from psycopg import sql
+from pydantic import SecretStr
 
 import postflow.db
 from postflow import config, errors, platforms, publishing, scheduling
@@ -251,6 +254,30 @@ async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_t
     await publishing.reconcile(engine, delivery.id)
     state, error, _ = told(db, delivery)
     assert (state, "no longer speaks" in error) == ("attention", True)
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_a_missing_key_holds_a_post_spends_nothing_and_ends_when_the_key_is_back(
+    prepared: bool,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    text = f"locked out, {'after' if prepared else 'before'} preparing"
+    account = await an_account(db, engine, sandbox, ada, "mastodon", f"locked{prepared}")
+    [delivery] = scheduled(db, settings, ada, (account,), text)
+    if prepared:
+        assert await publishing.prepare(engine, delivery.id)
+    lost = settings.model_copy(update={"encryption_keys": (SecretStr(Fernet.generate_key().decode()),)})
+    for _ in range(settings.max_faults + 2):
+        await publishing.publish(replace(engine, settings=lost), delivery.id)
+        db.execute("UPDATE deliveries SET not_before = NULL, wake_at = now() - interval '1 second'")
+    assert status_of(db, delivery) == ("ready" if prepared else "scheduled")
+    done = await publishing.publish(engine, delivery.id)
+    assert done and done.faults == 0
+    assert sandbox.ledger.times_published(text) == 1
 
 
 # -- a database that cannot write --------------------------------------------------------------------------
