@@ -1,7 +1,7 @@
 """The control API on the index port: the same switches tests have in Python, over HTTP, all JSON.
 
-GET/POST/DELETE /_sandbox/faults · GET/DELETE /_sandbox/ledger · GET/POST /_sandbox/clock · GET/POST
-/_sandbox/instances · POST /_sandbox/accounts · POST /_sandbox/tokens · POST /_sandbox/signed_request
+GET/POST/DELETE /_sandbox/faults · GET/DELETE /_sandbox/ledger · GET/POST /_sandbox/clock ·
+GET/POST/PUT /_sandbox/instances · POST /_sandbox/accounts · POST /_sandbox/tokens · POST /_sandbox/signed_request
 """
 
 import base64
@@ -105,6 +105,23 @@ async def add_instance(call: Call) -> wire.Response:
     return wire.as_json(_described(added), 201)
 
 
+async def change_instance(call: Call) -> wire.Response:
+    """PUT {"name", "listening"?, …profile options}: as configure, go_down and come_back do from Python"""
+    values = dict(call.params.values)
+    instance = call.network.instances.get(str(values.pop("name", "")))
+    if instance is None:
+        _refuse("the name of an instance is needed")
+    listening = values.pop("listening", None)
+    try:
+        if values:
+            call.network.controls.change(instance, **values)
+    except (TypeError, ValueError) as error:
+        _refuse(str(error))
+    if listening is not None:
+        await call.network.controls.listen(instance, bool(listening))
+    return wire.as_json(_described(instance))
+
+
 async def add_account(call: Call) -> wire.Response:
     """POST {"instance", "handle", "scopes"?, …traits}: a connected account without the consent page"""
     values = dict(call.params.values)
@@ -180,6 +197,7 @@ ROUTES: list[Route] = [
     ("POST", r"/_sandbox/clock", clock),
     ("GET", r"/_sandbox/instances", list_instances),
     ("POST", r"/_sandbox/instances", add_instance),
+    ("PUT", r"/_sandbox/instances", change_instance),
     ("POST", r"/_sandbox/accounts", add_account),
     ("POST", r"/_sandbox/tokens", change_tokens),
     ("POST", r"/_sandbox/signed_request", send_signed_request),

@@ -9,7 +9,6 @@ with Sandbox.start(port=0) as sandbox:
 
 import asyncio
 import concurrent.futures
-import dataclasses
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,7 +19,7 @@ from sandbox import accounts, control, wire
 from sandbox.accounts import Credentials
 from sandbox.instance import Instance
 from sandbox.network import Network
-from sandbox.software import profile
+from sandbox.software import changed, profile
 
 # name, title, software, version; on consecutive ports after the index, in this order
 DEFAULTS: list[tuple[str, str, str, str | None]] = [
@@ -138,16 +137,16 @@ class Sandbox:
         reinstalled.
         """
 
-        def change() -> Instance:
-            one = self.instance(name)
-            if "software" in options or "version" in options:
-                software = options.pop("software", one.profile.software)
-                one.profile = profile(software, options.pop("version", None), **options)
-            else:
-                one.profile = dataclasses.replace(one.profile, **options)
-            return one
+        return self._do(lambda: self.change(self.instance(name), **options))
 
-        return self._do(change)
+    def change(self, one: Instance, **options: Any) -> Instance:
+        """configure, on the loop."""
+        if "software" in options or "version" in options:
+            software = options.pop("software", one.profile.software)
+            one.profile = profile(software, options.pop("version", None), **options)
+        else:
+            one.profile = changed(one.profile, options)
+        return one
 
     def add_account(self, instance: str | Instance, handle: str, **options: Any) -> Credentials:
         """A connected account: see accounts.connect for scopes, flavour and traits."""
@@ -179,11 +178,18 @@ class Sandbox:
 
     def go_down(self, name: str | Instance) -> None:
         """Connections to this instance are refused until it comes back; open ones are cut."""
-        self._wait(self._close_port(self.instance(name)))
+        self._wait(self.listen(self.instance(name), False))
 
     def come_back(self, name: str | Instance) -> None:
         """Listen again on the same port."""
-        self._wait(self._listen(self.instance(name), int(self.url(name).rpartition(":")[2])))
+        self._wait(self.listen(self.instance(name), True))
+
+    async def listen(self, one: Instance, on: bool) -> None:
+        """Go down or come back, on the loop."""
+        if not on:
+            await self._close_port(one)
+        elif one.name not in self._servers:
+            await self._listen(one, int(one.url.rpartition(":")[2]))
 
     async def open_instance(
         self, software: str = "mastodon", version: str | None = None, name: str | None = None, **options: Any

@@ -96,7 +96,11 @@ class Profile:
 def profile(software: str, version: str | None = None, **options: Any) -> Profile:
     """The usual behaviour of a software's version, changed by options (fields of Profile)."""
     maker = _MAKERS.get(software, _unknown)
-    base = maker(software, version)
+    return changed(maker(software, version), options)
+
+
+def changed(base: Profile, options: dict[str, Any]) -> Profile:
+    """With other options; raises TypeError for one there is not."""
     for name in ("mime_types", "redirect_uris"):
         if name in options:
             options[name] = tuple(options[name])

@@ -1,8 +1,12 @@
 """Pixelfed's own manners: keys that are used up, posts that never show, access that must be renewed."""
 
+from typing import Any
+
+import httpx
 import pytest
 
-from postflow.errors import OutcomeUnknown, Refused, StageLost, Unauthorized
+from postflow import net
+from postflow.errors import OutcomeUnknown, Refused, StageLost, Throttled, Unauthorized
 from postflow.models import LookAgain, SafeToResend, Undecidable
 from tests.platforms.conftest import Start
 
@@ -79,3 +83,50 @@ async def test_a_lost_renewal_is_unknown(start: Start) -> None:
     with pytest.raises(OutcomeUnknown) as caught:
         await case.platform.refresh(case.http, case.outgoing.login)
     assert "post" not in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (500, {"error": "Unauthenticated."}, Unauthorized),
+        (401, {"error": "Unauthenticated."}, Unauthorized),
+        (401, {"message": "Unauthenticated."}, Unauthorized),
+        (500, {"message": "Too long.", "errors": {"status": ["The status is too long."]}}, Refused),
+        (422, {"message": "Too long.", "errors": {"status": ["The status is too long."]}}, Refused),
+        (500, {"message": "", "errors": {}}, Refused),
+        (500, {"error": "Server Error"}, OutcomeUnknown),
+        (500, {"error": "No query results for model [App\\Media] 1"}, OutcomeUnknown),
+        (400, {"error": "Duplicate idempotency key."}, OutcomeUnknown),
+        (400, {"error": "Direct visibility is not available."}, Refused),
+        (403, {"error": ""}, Refused),
+        (429, {"error": "Too Many Attempts."}, Throttled),
+        (302, {}, OutcomeUnknown),
+        (200, [], Refused),
+        (200, {}, OutcomeUnknown),
+    ],
+    ids=str,
+)
+async def test_older_and_newer_builds_are_understood_by_what_they_say(
+    start: Start, status: int, body: Any, expected: type[Exception]
+) -> None:
+    case = await start("pixelfed")
+    await case.prepare()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(status, json=body)
+        return httpx.Response(200, json={"id": "1", "username": "ada"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as case.http:
+        with pytest.raises(expected):
+            await case.commit()
+
+
+async def test_every_request_asks_for_json_or_pixelfed_would_send_to_its_login_page(start: Start) -> None:
+    case = await start("pixelfed")
+    async with net.client(case.settings) as case.http:
+        await case.publish()
+        await case.look()
+    asked = case.sandbox.ledger.requests(instance="pixelfed", account=case.outgoing.login.account.handle)
+    assert len(asked) >= 4
+    assert not any(one.status == 302 for one in asked)

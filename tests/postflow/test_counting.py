@@ -1,16 +1,19 @@
 """The numbers a person sees while typing are the network's own."""
 
 import json
+import random
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from postflow import counting
+from postflow.models import Limits
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "counting_cases.json").read_text())
 SCRIPT = Path(__file__).parents[2] / "web" / "static" / "js" / "counting.js"
@@ -25,7 +28,8 @@ def test_it_counts_as_the_network_does(case: dict[str, Any]) -> None:
     assert count(*args, **options) == case["count"], case.get("why")
 
 
-def test_the_browser_counts_every_case_as_the_server_does(tmp_path: Path) -> None:
+def in_the_browser(cases: Sequence[dict[str, Any]], tmp_path: Path) -> list[int]:
+    """The counts of counting.js, run by node."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed, so the browser's counting is not compared here")
@@ -39,17 +43,56 @@ def test_the_browser_counts_every_case_as_the_server_does(tmp_path: Path) -> Non
         "console.log(JSON.stringify(counts));\n"
     )
     told = subprocess.run(
-        [node, str(check)], input=json.dumps(CASES), capture_output=True, text=True, check=False, timeout=60
+        [node, str(check)], input=json.dumps(cases), capture_output=True, text=True, check=False, timeout=60
     )
     assert told.returncode == 0, told.stderr
-    counts = json.loads(told.stdout)
+    return json.loads(told.stdout)
+
+
+def test_the_browser_counts_every_case_as_the_server_does(tmp_path: Path) -> None:
+    counts = in_the_browser(CASES, tmp_path)
     different = [(case, count) for case, count in zip(CASES, counts, strict=True) if count != case["count"]]
+    assert different == []
+
+
+PIECES = (
+    "hello", " ", "\n", "\r\n", "ž", "e\u0301", "中文", "👍🏽", "👨‍👩‍👧‍👦", "🇨🇿", "🏳️‍🌈", "@ada", "@ada@birds.example", "@a.b@c",
+    "https://example.com", "https://example.com/a(b)c?d=é#f", "http://localhost", "https://müller.example/ž", "example.org",
+    "#tag", "<b>", "</b>", "<3", "<!-- no -->", '<a href="x>y">', "&amp;", ".", ",", "(", ")", "!", "@", "://", "a" * 40,
+)  # fmt: skip
+WAYS = ("mastodon", "graphemes", "gotosocial", "plain", "pixelfed", "instagram")
+
+
+def test_the_browser_counts_three_thousand_jumbled_texts_as_the_server_does(tmp_path: Path) -> None:
+    jumble = random.Random(20261124)
+    cases = [
+        {
+            "network": jumble.choice(WAYS),
+            "text": "".join(jumble.choices(PIECES, k=jumble.randint(1, 12))),
+            "spoiler": "".join(jumble.choices(PIECES, k=jumble.randint(0, 3))),
+            "per_url": jumble.choice((23, 32)),
+        }
+        for _ in range(3000)
+    ]
+    different = [
+        (case, here, there)
+        for case, there in zip(cases, in_the_browser(cases, tmp_path), strict=True)
+        if (here := counting.length(case["text"], case["spoiler"], case["network"], per_url=case["per_url"])) != there
+    ]
     assert different == []
 
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_mastodon_adds_the_warning_to_the_text(text: str, spoiler: str) -> None:
     assert counting.mastodon(text, spoiler) == counting.mastodon(text) + counting.graphemes(spoiler)
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_every_way_of_counting_has_a_name_and_none_counts_less_than_nothing(text: str, spoiler: str) -> None:
+    ways = get_args(Limits.model_fields["counting"].annotation)
+    assert set(ways) == set(WAYS)
+    for how in ways:
+        assert 0 <= counting.length(text, spoiler, how) <= counting.plain(text) * 23 + counting.plain(spoiler)
 
 
 @given(ANY_TEXT)

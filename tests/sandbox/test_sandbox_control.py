@@ -40,6 +40,21 @@ def test_everything_python_can_do_can_be_done_over_http(sandbox, http):
     assert http.post(control + "accounts", json={"handle": "x"}).status_code == 422
 
 
+def test_an_instance_is_changed_and_taken_down_over_http_while_it_runs(sandbox, http):
+    control, url = sandbox.control_url + "/_sandbox/instances", sandbox.url("mastodon")
+    changed = http.put(control, json={"name": "mastodon", "max_characters": 7, "idempotency": "bug500"})
+    assert changed.json()["profile"]["max_characters"] == 7
+    limits = http.get(url + "/api/v2/instance").json()["configuration"]["statuses"]
+    assert limits["max_characters"] == 7
+    assert http.put(control, json={"name": "mastodon", "listening": False}).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        http.get(url + "/api/v2/instance")
+    assert http.put(control, json={"name": "mastodon", "listening": True}).status_code == 200
+    assert http.get(url + "/api/v2/instance").status_code == 200
+    assert http.put(control, json={"name": "mastodon", "nonsense": 1}).status_code == 422
+    assert http.put(control, json={"name": "nobody"}).status_code == 422
+
+
 def test_no_secret_is_in_the_ledger_or_on_a_page(sandbox, http):
     account = sandbox.add_account("instagram", "wren")
     http.get(account.url + "/me", params={"access_token": account.access_token})
