@@ -75,7 +75,9 @@ def schedule(
 ) -> Scheduled:
     """A post (or thread) and one delivery per account and part. The same form twice is one post. Raises Invalid."""
     if form_key and (before := posts.by_form(conn, user_id, form_key)):
-        return Scheduled(posts.thread(conn, user_id, before.id), [])
+        if before.is_draft:  # the browser's Back button leads from a saved draft to the form that made it
+            return edit(conn, user_id, before.id, new, revision=before.revision, now=now, settings=settings)
+        return Scheduled(_sent_before(conn, user_id, before, new), [])
     _refuse(conn, user_id, new, now, settings)
     return _store(conn, user_id, new, form_key)
 
@@ -86,6 +88,10 @@ def save_draft(
     """Anything may be unfinished, but accounts and uploads must be one's own."""
     _own_accounts(conn, user_id, new.account_ids)
     _own_media(conn, user_id, _contents(new))
+    if draft_id is None and form_key and (before := posts.by_form(conn, user_id, form_key)):
+        if not before.is_draft:
+            return _sent_before(conn, user_id, before, new)[0]
+        draft_id = before.id
     if draft_id is not None:
         old = posts.get(conn, user_id, draft_id)
         if not old.is_draft:
@@ -379,6 +385,14 @@ def _store(conn: Connection, user_id: int, new: NewPost, form_key: str | None) -
     rows = deliveries.create(conn, first.id, new.account_ids, "Scheduled.")
     rest = _store_thread(conn, user_id, new, first, draft=False)
     return Scheduled([first, *rest.posts], [*rows, *rest.deliveries])
+
+
+def _sent_before(conn: Connection, user_id: int, before: Post, new: NewPost) -> list[Post]:
+    """The thread that this form has made. Raises Conflict when it says something else by now."""
+    parts = posts.thread(conn, user_id, before.id)
+    if [part.content for part in parts] != _contents(new):
+        raise Conflict("This form was sent before, and the post it made waits in the queue. Open and edit that one.")
+    return parts
 
 
 def _stored_before(conn: Connection, user_id: int, form_key: str | None) -> Post:

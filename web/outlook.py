@@ -10,6 +10,7 @@ from postflow.posts import Line
 
 #: Seconds between two looks of an open page: while something moves or is about to, and else.
 CLOSELY_S, NOW_AND_THEN_S = 2, 30
+_HOWEVER_LATE_S = 366 * 86_400
 _SOON = timedelta(seconds=60)
 WAITING = frozenset({DeliveryStatus.scheduled, DeliveryStatus.preparing, DeliveryStatus.ready})
 
@@ -37,6 +38,8 @@ def following(
         return None
     due_at = max(post.post_date, delivery.asked_at or post.post_date)
     if account.state is AccountState.needs_reconnect:
+        if grace_s > _HOWEVER_LATE_S:
+            return Next("It waits until this account is connected again, however late that is.")
         lead = "It waits until this account is connected again. If that is later than"
         return Next(lead, due_at + timedelta(seconds=grace_s), ", it is not sent and waits for you.")
     if before and before.status is not DeliveryStatus.published:

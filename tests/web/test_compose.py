@@ -272,6 +272,24 @@ def test_a_draft_may_be_unfinished_and_comes_back_in_the_composer(ada: Browser, 
     assert "half a thought" in ada.get(f"/posts/{row[0]}/edit").text
 
 
+def test_going_back_to_a_form_that_was_saved_changes_the_draft_it_made_and_loses_nothing(
+    ada: Browser, mastodon: int, db: psycopg.Connection
+) -> None:
+    fields = [("form_key", "one form"), ("account", mastodon)]
+    first = written(ada, [*fields, ("text", "a start"), ("action", "draft")])
+    again = written(ada, [*fields, ("text", "a start and more"), ("action", "draft")])
+    assert again.headers["Location"] == first.headers["Location"]
+    assert db.execute("SELECT array_agg(content->>'text') FROM posts").fetchone() == (["a start and more"],)
+    sent = written(ada, [*fields, ("text", "all of it"), ("part", "1"), ("text.1", "and a second part")])
+    assert sent.headers["Location"] == first.headers["Location"]
+    assert db.execute("SELECT count(*) FROM deliveries").fetchone() == (2,)
+    twice = written(ada, [*fields, ("text", "all of it"), ("part", "1"), ("text.1", "and a second part")])
+    assert twice.status_code == 302 and db.execute("SELECT count(*) FROM posts").fetchone() == (2,)
+    for action in ("schedule", "draft"):
+        other = written(ada, [*fields, ("text", "something else"), ("action", action)])
+        assert other.status_code == 409 and "something else" in other.text and "sent before" in other.text
+
+
 def test_another_persons_post_is_not_there(ada: Browser, bob: Browser, db: psycopg.Connection) -> None:
     ada.send("/posts", text="private thought", visibility="public", zone="UTC", action="draft")
     row = db.execute("SELECT id FROM posts").fetchone()

@@ -10,6 +10,7 @@ import pytest
 
 from postflow.models import Limits
 from tests.web.conftest import Browser, an_account
+from web import forms
 
 
 @pytest.fixture
@@ -137,6 +138,15 @@ def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: i
     db.execute("UPDATE accounts SET state = 'needs_reconnect'")
     page = ada.get(address).text
     assert re.search(r"waits until this account is connected again.+2029-06-05T08:00:00", page)
+
+
+def test_a_post_that_may_be_late_waits_for_its_account_however_long(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account, grace=str(forms.ALWAYS_S))
+    db.execute("UPDATE accounts SET state = 'needs_reconnect'")
+    page = ada.get(address).text
+    assert "however late that is" in page and "published however late" in page
 
 
 def test_a_part_of_a_thread_leads_to_the_whole_thread(ada: Browser, account: int, db: psycopg.Connection) -> None:
