@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         10, ge=2, le=200
     )  # at most, of each web and worker process; a worker's queue has 4 more
+    concurrency: int = Field(20, ge=1, le=1000)  # jobs a worker runs at a time
+    stop_s: float = Field(20, ge=0, le=600)  # how long a worker may take to stop; Heroku kills after 30
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_token: SecretStr | None = None

@@ -3,7 +3,8 @@
 import time
 
 import psycopg
-from flask import Flask
+import structlog
+from flask import Flask, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits.storage import Storage
@@ -11,6 +12,7 @@ from limits.storage import Storage
 from postflow import config
 from web import database
 
+log = structlog.stdlib.get_logger("web.limits")
 limiter = Limiter(get_remote_address, headers_enabled=False)
 
 
@@ -67,7 +69,19 @@ class PostgresStorage(Storage):
             conn.execute("DELETE FROM rate_counters WHERE key = %(key)s", {"key": key})
 
 
+def _notice_a_proxy(app: Flask) -> None:
+    """Behind a router nobody told us of, all people share its address, and one of them can lock out the others."""
+
+    @app.before_request
+    def look() -> None:
+        if "X-Forwarded-For" in request.headers and not app.extensions.setdefault("proxy noticed", False):
+            app.extensions["proxy noticed"] = True
+            log.warning("requests come through a proxy, but POSTFLOW_PROXIES is 0: set it to the number of proxies")
+
+
 def register(app: Flask, settings: config.Settings) -> None:
+    if settings.proxies == 0:
+        _notice_a_proxy(app)
     app.config.update(
         RATELIMIT_STORAGE_URI="postflow://", RATELIMIT_STRATEGY="fixed-window", RATELIMIT_KEY_PREFIX="web"
     )

@@ -16,9 +16,18 @@ from postflow.errors import Misconfigured
 from worker import startup, staying
 from worker.bell import PunctualConnector, Room
 
-CONCURRENCY = int(os.environ.get("POSTFLOW_CONCURRENCY", "20"))
+
+def _number(name: str, usual: float) -> float:
+    """Nonsense is refused at the start, with a sentence, and not here with a traceback."""
+    try:
+        return float(os.environ.get(name) or usual)
+    except ValueError:
+        return usual
+
+
+CONCURRENCY = int(_number("POSTFLOW_CONCURRENCY", 20))
 #: Under Heroku's 30 s between SIGTERM and SIGKILL.
-STOP_S = float(os.environ.get("POSTFLOW_STOP_S", "20"))
+STOP_S = _number("POSTFLOW_STOP_S", 20)
 
 
 class PostFlowApp(App):

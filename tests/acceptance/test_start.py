@@ -33,6 +33,14 @@ def test_it_does_not_start_on_a_database_that_was_never_migrated(
     assert "Traceback" not in done.stderr
 
 
+def test_it_refuses_nonsense_with_a_sentence(settings: config.Settings) -> None:
+    environment = {**os.environ, "POSTFLOW_STOP_S": "soon", "POSTFLOW_CONCURRENCY": "0"}
+    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "POSTFLOW_STOP_S: " in done.stderr and "POSTFLOW_CONCURRENCY: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_it_warns_of_a_clock_that_is_off(settings: config.Settings) -> None:
     behind = """
 import datetime, sys, time_machine

@@ -45,7 +45,7 @@ def code_of(text: str) -> str:
 def test_every_setting_in_the_operators_pages_exists(page: str):
     known = {f"POSTFLOW_{name.upper()}" for name in config.Settings.model_fields}
     named = set(re.findall(r"\bPOSTFLOW_[A-Z_]+\b", TEXT[page]))
-    assert named <= known | {"POSTFLOW_CONCURRENCY", "POSTFLOW_STOP_S"}
+    assert named <= known
 
 
 def test_every_query_of_the_guide_runs(db: psycopg.Connection):

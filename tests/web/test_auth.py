@@ -135,3 +135,9 @@ def test_the_profile_refuses_a_zone_that_does_not_exist(ada: Browser, db: psycop
     assert ada.send("/profile", display_name="Ada", time_zone="Mars/Olympus").status_code == 422
     assert ada.send("/profile", display_name="Ada L.", time_zone="Asia/Tokyo").status_code == 302
     assert db.execute("SELECT display_name, time_zone FROM users").fetchall() == [("Ada L.", "Asia/Tokyo")]
+
+
+def test_a_proxy_that_nobody_configured_is_named_once(app: Flask, caplog: pytest.LogCaptureFixture):
+    for _ in range(3):
+        app.test_client().get("/healthz", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert sum("POSTFLOW_PROXIES" in line for line in caplog.messages) == 1
