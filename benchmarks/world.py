@@ -20,9 +20,8 @@ from PIL import Image
 from pydantic import SecretStr
 
 from benchmarks import ground
-from postflow import accounts, children, config, media, net, platforms, scheduling, servers, users
+from postflow import accounts, children, config, media, net, platforms, scheduling, servers, users, waking
 from postflow.models import Attachment, Content, Credentials, NewPost, Profile
-from worker import deferring
 
 #: Software and how many accounts on it: text and pictures on the first, pictures on the second.
 ACCOUNTS = (("mastodon", 8), ("pixelfed", 4))
@@ -139,7 +138,7 @@ def posts(
         )
         with conn.transaction():
             stored = scheduling.schedule(conn, user_id, new, now=ground.now(conn), settings=settings)
-            deferring.publish_later(conn, stored.deliveries)
+            waking.publish_later(conn, stored.deliveries)
         made.append(post)
     return made
 

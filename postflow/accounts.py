@@ -243,8 +243,15 @@ async def note_trouble(conn: AsyncConnection, login: Login, reason: str) -> None
     )
 
 
-async def note_verified(conn: AsyncConnection, login: Login) -> None:
+async def note_verified(conn: AsyncConnection, login: Login) -> bool:
+    """needs_reconnect → active when these credentials are still the stored ones. True when that brought it back."""
+    back = await conn.execute(
+        "UPDATE accounts SET state = 'active', state_reason = NULL WHERE id = %(id)s AND state = 'needs_reconnect'"
+        + _STILL_THE_SAME,
+        {"id": login.account.id, "version": login.version},
+    )
     await conn.execute("UPDATE accounts SET verified_at = now() WHERE id = %(id)s", {"id": login.account.id})
+    return back.rowcount == 1
 
 
 async def has_newer_credentials(conn: AsyncConnection, login: Login) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import access, accounts, platforms
+from postflow import access, accounts, db, platforms, waking
 from postflow.errors import ConnectError, NotFound, OutcomeUnknown, PublishError, Unauthorized
 from postflow.models import Login, utc_now
 from postflow.platforms.base import Platform
@@ -51,6 +51,12 @@ class Tally:
 
 async def active_accounts(conn: AsyncConnection) -> list[int]:
     rows = await conn.execute("SELECT id FROM accounts WHERE state = 'active' ORDER BY id")
+    return [row[0] for row in await rows.fetchall()]
+
+
+async def accounts_in_use(conn: AsyncConnection) -> list[int]:
+    """Those that need reconnecting as well: a server may have refused everybody for a while."""
+    rows = await conn.execute("SELECT id FROM accounts WHERE state <> 'disconnected' ORDER BY id")
     return [row[0] for row in await rows.fetchall()]
 
 
@@ -141,7 +147,9 @@ async def _not_renewed(
 
 
 async def verify(engine: Engine, account_id: int) -> None:
-    """Does the token still open the account? A dead one is noticed here and not at the next post."""
+    """Does the token still open the account? A dead one is noticed here and not at the next post; one that lives
+    although it was held to be dead brings its account back, and what waited goes on.
+    """
     async with engine.pool.connection() as conn:
         login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
     try:
@@ -150,8 +158,10 @@ async def verify(engine: Engine, account_id: int) -> None:
     except (PublishError, NotFound) as error:
         log.info("not verified this time", account=account_id, why=str(error))
         return
-    async with engine.pool.connection() as conn:
-        await accounts.note_verified(conn, login)
+    async with db.async_transaction(engine.pool) as conn:
+        if await accounts.note_verified(conn, login):
+            resumed = await waking.async_resume(conn, account_id)
+            log.info("the account answers again", account=account_id, resumed=resumed)
 
 
 async def _is_sending(conn: AsyncConnection, account_id: int) -> bool:

@@ -26,6 +26,20 @@ _DEFER: LiteralString = """
             ::procrastinate_job_to_defer_v1 ORDER BY wanted.at, wanted.id))
       FROM unnest(%(tasks)s::text[], %(ids)s::bigint[], %(ats)s::timestamptz[]) AS wanted (task, id, at)
 """
+#: What waited for an account, as (story, delivery, instant).
+_TAKE_UP: LiteralString = """
+    WITH held AS (
+        UPDATE deliveries SET wake_at = least(deliveries.wake_at, clock_timestamp())
+          FROM posts p
+         WHERE p.id = deliveries.post_id AND deliveries.account_id = %(id)s AND claim IS NULL
+           AND (status = 'unknown' OR (status IN ('scheduled', 'ready') AND p.post_date <= clock_timestamp()))
+        RETURNING deliveries.id, CASE status WHEN 'unknown' THEN 'reconcile' ELSE 'publish' END AS story)
+    SELECT story, id, clock_timestamp() FROM held
+     UNION ALL
+    SELECT 'prepare', d.id, clock_timestamp() FROM deliveries d JOIN posts p ON p.id = d.post_id
+     WHERE d.account_id = %(id)s AND d.status = 'scheduled' AND p.post_date > clock_timestamp()
+       AND p.post_date <= clock_timestamp() + make_interval(secs => %(lead_s)s)
+"""
 
 
 def publish_later(conn: Connection, deliveries: Sequence[Delivery]) -> None:
@@ -53,29 +67,22 @@ def resume(conn: Connection, account_id: int) -> int:
     What is late obeys the lateness rule and the pace of late posts, as after any downtime; what was due to be prepared
     meanwhile is prepared.
     """
-    row = conn.execute("SELECT platform FROM accounts WHERE id = %(id)s", {"id": account_id}).fetchone()
-    held = conn.execute(
-        """
-        UPDATE deliveries SET wake_at = least(deliveries.wake_at, clock_timestamp())
-          FROM posts p
-         WHERE p.id = deliveries.post_id AND deliveries.account_id = %(id)s AND claim IS NULL
-           AND (status = 'unknown' OR (status IN ('scheduled', 'ready') AND p.post_date <= clock_timestamp()))
-        RETURNING deliveries.id, CASE status WHEN 'unknown' THEN 'reconcile' ELSE 'publish' END, clock_timestamp()
-        """,
-        {"id": account_id},
-    ).fetchall()
-    unprepared = conn.execute(
-        """
-        SELECT d.id, 'prepare', clock_timestamp() FROM deliveries d JOIN posts p ON p.id = d.post_id
-         WHERE d.account_id = %(id)s AND d.status = 'scheduled' AND p.post_date > clock_timestamp()
-           AND p.post_date <= clock_timestamp() + make_interval(secs => %(lead_s)s)
-        """,
-        {"id": account_id, "lead_s": _lead_s(row[0] if row else "")},
-    ).fetchall()
-    wanted = [(story, delivery_id, at) for delivery_id, story, at in (*held, *unprepared)]
+    wanted = conn.execute(_TAKE_UP, _of_account(account_id)).fetchall()
     if wanted:
         conn.execute(_DEFER, _jobs(wanted))
     return len(wanted)
+
+
+async def async_resume(conn: AsyncConnection, account_id: int) -> int:
+    """`resume`, from within a story."""
+    wanted = await (await conn.execute(_TAKE_UP, _of_account(account_id))).fetchall()
+    if wanted:
+        await conn.execute(_DEFER, _jobs(wanted))
+    return len(wanted)
+
+
+def _of_account(account_id: int) -> dict[str, float]:
+    return {"id": account_id, "lead_s": max(platform.prepare_lead_s for platform in platforms.REGISTRY.values())}
 
 
 def _jobs(wanted: Sequence[tuple[str, int, datetime]]) -> dict[str, Any]:

@@ -15,12 +15,11 @@ import psycopg
 from PIL import Image, ImageDraw
 from pydantic import SecretStr
 
-from postflow import accounts, config, db, media, net, platforms, scheduling, servers, users
+from postflow import accounts, config, db, media, net, platforms, scheduling, servers, users, waking
 from postflow.config import Settings
 from postflow.errors import PostFlowError
 from postflow.models import Attachment, Content, Credentials, NewPost, Profile, utc_now
 from postflow.platforms.base import Connected
-from worker import deferring
 
 EMAIL = "demo@postflow.example"
 NETWORKS = ("mastodon", "pixelfed", "instagram")
@@ -113,7 +112,7 @@ def _seed(
         time_zone=owner.time_zone,
     )
     made = scheduling.schedule(conn, owner.id, new, now=now, settings=settings)
-    deferring.publish_later(conn, made.deliveries)
+    waking.publish_later(conn, made.deliveries)
 
 
 def _picture() -> bytes:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import structlog
 from croniter import croniter
 from procrastinate import exceptions
+from psycopg import AsyncConnection
 
 from postflow import db, notices, publishing, purging, runs, surveying, telling, tokens
 from postflow.config import Settings
@@ -86,12 +87,12 @@ async def sweep() -> dict[str, int]:
 @_periodic("refresh_tokens")
 async def refresh_tokens() -> dict[str, int]:
     """One job per account: a slow network holds up nobody else."""
-    return await _for_each_account("refresh_token")
+    return await _for_each_account("refresh_token", tokens.active_accounts)
 
 
 @_periodic("verify_accounts")
 async def verify_accounts() -> dict[str, int]:
-    return await _for_each_account("verify_account")
+    return await _for_each_account("verify_account", tokens.accounts_in_use)
 
 
 @app.task(name="refresh_token", queue=QUEUE)
@@ -135,9 +136,9 @@ async def purge() -> dict[str, int]:
     return removed
 
 
-async def _for_each_account(task: str) -> dict[str, int]:
+async def _for_each_account(task: str, whose: Callable[[AsyncConnection], Awaitable[list[int]]]) -> dict[str, int]:
     async with (await engine.ready()).pool.connection() as conn:
-        ids = await tokens.active_accounts(conn)
+        ids = await whose(conn)
     for account_id in ids:
         await _for_account(task, account_id)
     return {"accounts": len(ids)}

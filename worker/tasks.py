@@ -5,9 +5,9 @@ There is no queue-level retry around any of these; what must happen again is dec
 """
 
 from postflow import publishing
+from postflow.waking import QUEUE, publish_later
 from worker import engine
 from worker.app import app
-from worker.deferring import QUEUE, publish_later
 
 __all__ = ["prepare", "publish", "publish_later", "reconcile"]
 

@@ -12,10 +12,9 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from postflow import config, crypto, db, net, platforms, publishing, scheduling
+from postflow import config, crypto, db, net, platforms, publishing, scheduling, waking
 from postflow.models import Attachment, Content, Credentials, Delivery, NewPost
 from sandbox import Sandbox
-from worker import deferring
 
 KEY = base64.urlsafe_b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
@@ -50,7 +49,7 @@ async def engine(settings: config.Settings) -> AsyncIterator[publishing.Engine]:
         net.client(settings) as http,
         net.commit_client(settings) as commit_http,
     ):
-        yield publishing.Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=deferring.wake)
+        yield publishing.Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
 
 
 class Person(NamedTuple):
@@ -141,7 +140,7 @@ def scheduled(
     )
     with conn.transaction():
         made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1), settings=settings)
-        deferring.publish_later(conn, made.deliveries)
+        waking.publish_later(conn, made.deliveries)
     return made.deliveries
 
 

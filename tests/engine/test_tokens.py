@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from postflow import config, platforms, publishing, tokens
+from postflow import accounts, config, platforms, publishing, tokens
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
@@ -205,3 +205,37 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
     db.execute("UPDATE deliveries SET not_before = NULL")
     assert await publishing.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("with yesterday's token") == 1
+
+
+async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_by_itself(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "mastodon", "outage")
+    [delivery] = scheduled(db, settings, ada, (account.id,), "through the outage")
+    outage = sandbox.faults.add("status", instance="mastodon", path="^/api", times=None, status=401, body="json")
+    await publishing.publish(engine, delivery.id)
+    await tokens.verify(engine, account.id)
+    assert state_of(db, account)[0] == "needs_reconnect"
+    sandbox.faults.clear(outage)
+    db.execute("DELETE FROM procrastinate_jobs")
+    async with engine.pool.connection() as conn:
+        assert await tokens.active_accounts(conn) == []
+        assert await tokens.accounts_in_use(conn) == [account.id]
+    await tokens.verify(engine, account.id)
+    assert state_of(db, account) == ("active", None)
+    jobs = db.execute("SELECT task_name, (args->>'delivery_id')::bigint FROM procrastinate_jobs").fetchall()
+    assert jobs == [("publish", delivery.id)]
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published("through the outage") == 1
+
+
+async def test_a_former_token_that_answers_does_not_speak_for_the_one_stored_now(
+    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "mastodon", "not-mine")
+    async with engine.pool.connection() as conn:
+        old = await accounts.login(conn, account.id, engine.settings.encryption_keys)
+        await connected(db, engine, sandbox, ada, "mastodon", "not-mine")
+        db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Dead.'")
+        assert not await accounts.note_verified(conn, old)
+    assert state_of(db, account) == ("needs_reconnect", "Dead.")
