@@ -300,7 +300,8 @@ def make_read_only(admin: psycopg.Connection, database_url: str, wanted: bool) -
         )
     )
     if wanted:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        gone = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"  # waits until they are
+        admin.execute(gone, [name])
 
 
 async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
