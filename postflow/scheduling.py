@@ -5,60 +5,21 @@ row and job commit or vanish together. Rows are locked first: a worker that clai
 before (then the person is told it is too late) or after (then it finds the new state).
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
-from postflow import deliveries, platforms, posts, risks
+from postflow import deliveries, posts, preflight
 from postflow.config import Settings
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.models import (
-    IN_FLIGHT,
-    Account,
-    AccountState,
-    Content,
-    Delivery,
-    DeliveryStatus,
-    Media,
-    NewPost,
-    Post,
-    Problem,
-    Server,
-)
-
-FURTHEST = timedelta(days=366 * 5)
-#: Farther than most people plan: more likely a slip in the year.
-FAR = timedelta(days=366)
-#: A form filled in at 09:00:00 for 09:00 arrives a little later: that is "now", not "the past".
-JUST_PAST = timedelta(minutes=2)
+from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, NewPost, Post
 
 
 class Scheduled(NamedTuple):
     posts: list[Post]
     deliveries: list[Delivery]
-
-
-class Finding(NamedTuple):
-    """What stands in the way of a post, or a nudge: on one account, or (None) whichever the account."""
-
-    account: Account | None
-    part: int  # of a thread; 0 is the first
-    problem: Problem
-
-    @property
-    def field(self) -> str:
-        """The composer's name for where it belongs; a network's own options carry the network's name there."""
-        name = self.problem.field
-        if self.account and name.startswith("options."):
-            name = f"{self.account.platform}.{name.removeprefix('options.')}"
-        return f"thread.{self.part - 1}.{name}" if self.part else name
-
-    @property
-    def sentence(self) -> str:
-        return f"{self.account.handle}: {self.problem.sentence}" if self.account else self.problem.sentence
 
 
 # -- the arrows a person asks for ----------------------------------------------------------------------------
@@ -78,7 +39,7 @@ def schedule(
         if before.is_draft:  # the browser's Back button leads from a saved draft to the form that made it
             return edit(conn, user_id, before.id, new, revision=before.revision, now=now, settings=settings)
         return Scheduled(_sent_before(conn, user_id, before, new), [])
-    _refuse(conn, user_id, new, now, settings)
+    preflight.refuse(conn, user_id, new, now=now, settings=settings)
     return _store(conn, user_id, new, form_key)
 
 
@@ -86,8 +47,8 @@ def save_draft(
     conn: Connection, user_id: int, new: NewPost, *, form_key: str | None = None, draft_id: int | None = None
 ) -> Post:
     """Anything may be unfinished, but accounts and uploads must be one's own."""
-    _own_accounts(conn, user_id, new.account_ids)
-    _own_media(conn, user_id, _contents(new))
+    preflight.own_accounts(conn, user_id, new.account_ids)
+    preflight.own_media(conn, user_id, preflight.contents(new))
     if draft_id is None and form_key and (before := posts.by_form(conn, user_id, form_key)):
         if not before.is_draft:
             return _sent_before(conn, user_id, before, new)[0]
@@ -122,7 +83,7 @@ def edit(
     if parts[0].revision != revision:
         raise Conflict("This post was changed in another window meanwhile. Look at it before you change it again.")
     _still_here(rows, "changed")
-    _refuse(conn, user_id, new, now, settings)
+    preflight.refuse(conn, user_id, new, now=now, settings=settings)
     chosen = set(new.account_ids)
     dropped = [row.id for row in rows if row.account_id not in chosen]
     deliveries.cancel(conn, dropped, "You took this account off the post.")
@@ -148,7 +109,7 @@ def move(
     time_zone: str | None = None,
 ) -> list[Delivery]:
     """Another time, in the zone it was chosen in, nothing else. What is prepared stays prepared where it keeps long enough."""
-    if said := _date_problem(post_date, now):
+    if said := preflight.date_problem(post_date, now):
         raise Invalid({"post_date": said})
     parts, rows = _locked(conn, user_id, post_id)
     _still_here(rows, "moved")
@@ -205,154 +166,6 @@ def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool,
     return [] if published else moved
 
 
-def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> list[Finding]:
-    """Everything a network would refuse, and nudges that stop nobody. Raises Invalid for what is not one's own."""
-    found = [Finding(None, 0, problem) for problem in _own_problems(new, now)]
-    media = _own_media(conn, user_id, _contents(new))
-    for account in _own_accounts(conn, user_id, new.account_ids):
-        found += [Finding(account, 0, problem) for problem in _account_problems(account, new.post_date)]
-        server = _server(conn, account)
-        found += [Finding(account, 0, problem) for problem in _crowded(conn, account, server, new.post_date)]
-        for place, content in enumerate(_contents(new)):
-            if not _is_empty(content):
-                said = _problems(account, server, content, media, is_reply=place > 0)
-                found += [Finding(account, place, problem) for problem in said]
-    return found
-
-
-# -- what stands in the way -----------------------------------------------------------------------------------
-
-
-def _refuse(conn: Connection, user_id: int, new: NewPost, now: datetime, settings: Settings) -> None:
-    """Raises Invalid with everything that is wrong at once."""
-    fields: dict[str, list[str]] = {}
-    for finding in check(conn, user_id, new, now=now, settings=settings):
-        if finding.problem.blocking and finding.sentence not in fields.setdefault(finding.field, []):
-            fields[finding.field].append(finding.sentence)
-    if any(fields.values()):
-        raise Invalid({field: said for field, said in fields.items() if said})
-
-
-def _own_problems(new: NewPost, now: datetime) -> Iterator[Problem]:
-    """What stands in the way whichever the network."""
-    if not new.account_ids:
-        yield Problem(sentence="Choose at least one account.", field="accounts")
-    if new.post_date is None:
-        yield Problem(sentence="Choose a date and a time.", field="post_date")
-    elif said := _date_problem(new.post_date, now):
-        yield Problem(sentence=said, field="post_date")
-    elif new.post_date > now + FAR:
-        yield Problem(
-            sentence=f"This is far ahead, in {new.post_date:%Y}. Is the year right?", field="post_date", blocking=False
-        )
-    if any(_is_empty(content) for content in _contents(new)):
-        yield Problem(sentence="Write something or add a picture: there is nothing to publish yet.")
-
-
-def _account_problems(account: Account, post_date: datetime | None) -> Iterator[Problem]:
-    if account.state is AccountState.disconnected:
-        yield Problem(sentence="It is disconnected. Connect it again first, or take it off.", field="accounts")
-    yield from risks.problems(account, post_date)
-
-
-def _crowded(
-    conn: Connection, account: Account, server: Server | None, post_date: datetime | None
-) -> Iterator[Problem]:
-    """What is planned may fill a day before the network has seen any of it."""
-    most = server.limits.posts_per_day if server else None
-    if most is None or post_date is None:
-        return
-    row = conn.execute(
-        """
-        SELECT count(*) FROM deliveries d JOIN posts p ON p.id = d.post_id
-         WHERE d.account_id = %(account_id)s AND d.status NOT IN ('cancelled', 'failed', 'missed')
-           AND p.post_date > %(at)s::timestamptz - interval '24 hours' AND p.post_date <= %(at)s
-        """,
-        {"account_id": account.id, "at": post_date},
-    ).fetchone()
-    if row and row[0] >= most:
-        said = f"{row[0]} posts are planned there for the 24 hours before, and {most} may be the most it takes."
-        yield Problem(sentence=f"{said} This one may have to wait.", field="post_date", blocking=False)
-
-
-def _problems(
-    account: Account, server: Server | None, content: Content, media: dict[int, Media], *, is_reply: bool
-) -> Sequence[Problem]:
-    try:
-        platform = platforms.get(account.platform)
-    except NotFound as gone:
-        return [Problem(sentence=str(gone), field="accounts")]
-    if server is None:
-        return []  # never seen yet; the worker asks it before it prepares
-    attached = [media[attachment.media_id] for attachment in content.attachments]
-    return platform.check(content, attached, server, account, is_reply=is_reply)
-
-
-def _is_empty(content: Content) -> bool:
-    return not (content.text.strip() or content.attachments or content.poll)
-
-
-def _date_problem(post_date: datetime, now: datetime) -> str | None:
-    if post_date < now - JUST_PAST:
-        return f"This time has passed {_ago(now - post_date)} ago. Choose a later one, or press “Publish now”."
-    if post_date > now + FURTHEST:
-        return "This is more than five years away. Choose an earlier date."
-    return None
-
-
-def _ago(since: timedelta) -> str:
-    for unit, seconds in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        number = int(since.total_seconds() // seconds)
-        if number:
-            return f"{number} {unit}{'s' if number > 1 else ''}"
-    return "a moment"
-
-
-def _contents(new: NewPost) -> list[Content]:
-    return [new.content, *new.thread]
-
-
-def _own_accounts(conn: Connection, user_id: int, ids: Sequence[int]) -> list[Account]:
-    with conn.cursor(row_factory=class_row(Account)) as cursor:
-        found = cursor.execute(
-            """
-            SELECT id, user_id, platform, base_url, remote_id, handle, display_name, avatar_url, profile_url, state,
-                   state_reason, token_expires_at, throttled_until, verified_at, created_at
-              FROM accounts WHERE user_id = %(user_id)s AND id = ANY(%(ids)s) ORDER BY id
-            """,
-            {"user_id": user_id, "ids": list(ids)},
-        ).fetchall()
-    if len(found) != len(set(ids)):
-        raise Invalid({"accounts": "One of the chosen accounts is not yours or is gone. Choose again."})
-    return found
-
-
-def _own_media(conn: Connection, user_id: int, contents: Sequence[Content]) -> dict[int, Media]:
-    ids = {attachment.media_id for content in contents for attachment in content.attachments}
-    with conn.cursor(row_factory=class_row(Media)) as cursor:
-        found = cursor.execute(
-            """
-            SELECT id, user_id, filename, kind, mime, size_bytes, width, height, duration_s, sha256, created_at
-              FROM media WHERE user_id = %(user_id)s AND id = ANY(%(ids)s)
-            """,
-            {"user_id": user_id, "ids": list(ids)},
-        ).fetchall()
-    if len(found) != len(ids):
-        raise Invalid({"media": "One of the pictures is gone. Remove it and add it again."})
-    return {media.id: media for media in found}
-
-
-def _server(conn: Connection, account: Account) -> Server | None:
-    with conn.cursor(row_factory=class_row(Server)) as cursor:
-        return cursor.execute(
-            """
-            SELECT platform, base_url, software, version, title, limits, capabilities, fetched_at
-              FROM servers WHERE platform = %(platform)s AND base_url = %(base_url)s
-            """,
-            {"platform": account.platform, "base_url": account.base_url},
-        ).fetchone()
-
-
 def _own_delivery(conn: Connection, user_id: int, delivery_id: int) -> Delivery:
     found = deliveries.get(conn, user_id, delivery_id)
     if found is None:
@@ -390,7 +203,7 @@ def _store(conn: Connection, user_id: int, new: NewPost, form_key: str | None) -
 def _sent_before(conn: Connection, user_id: int, before: Post, new: NewPost) -> list[Post]:
     """The thread that this form has made. Raises Conflict when it says something else by now."""
     parts = posts.thread(conn, user_id, before.id)
-    if [part.content for part in parts] != _contents(new):
+    if [part.content for part in parts] != preflight.contents(new):
         raise Conflict("This form was sent before, and the post it made waits in the queue. Open and edit that one.")
     return parts
 

@@ -9,7 +9,7 @@ from flask_login import current_user
 from psycopg import Connection
 from werkzeug.datastructures import FileStorage
 
-from postflow import accounts, db, media, pictures, platforms, scheduling, servers
+from postflow import accounts, db, media, pictures, platforms, preflight, servers
 from postflow.errors import Invalid, NotFound
 from postflow.models import Account, Content, Media, Problem, Server
 from web import database, forms, languages, walltime
@@ -197,7 +197,7 @@ def _check(shown: Mapping[str, Any]) -> Checked | None:
 def _verdicts(conn: Connection, shown: Mapping[str, Any]) -> Checked:
     now = db.now(conn)
     wanted = forms.new_post(shown, now=now, action="check")
-    found = scheduling.check(conn, current_user.id, wanted, now=now, settings=database.settings())
+    found = preflight.check(conn, current_user.id, wanted, now=now, settings=database.settings())
     verdicts = []
     for account in (accounts.get(conn, current_user.id, one) for one in wanted.account_ids):
         server = servers.get(conn, account.platform, account.base_url)
