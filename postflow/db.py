@@ -27,7 +27,7 @@ _LEFT_BEHIND = "this session is read-only; another one may not be"
 _read_only_since: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
 _POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "open": False, "name": "postflow"}
 #: A person would rather read "try again" than wait longer for a connection; a job has more patience.
-_PATIENCE_S, _JOBS_PATIENCE_S = 5, 15
+PATIENCE_S, JOBS_PATIENCE_S = 5.0, 15.0
 
 
 def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> ConnectionPool:
@@ -41,7 +41,7 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
         max_size=max_size,
         configure=_configure,
         check=_check,
-        timeout=_PATIENCE_S,
+        timeout=PATIENCE_S,
         **_POOL,
     )
 
@@ -54,7 +54,7 @@ def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> As
         max_size=max_size,
         configure=_configure_async,
         check=_check_async,
-        timeout=_JOBS_PATIENCE_S,
+        timeout=JOBS_PATIENCE_S,
         **_POOL,
     )
 
