@@ -5,7 +5,8 @@ from datetime import timedelta
 from postflow.errors import PublishError
 from postflow.models import Attempt, LookAgain, Undecidable
 
-#: Between two looks that must both see nothing before a post is held to be absent.
+#: Between two looks that must both see nothing before a post is held to be absent. With the pause before the first look
+#: (the setting `settle_s`) that is a minute: longer than any proxy waits, since Mastodon before 4.6 locks no key.
 SETTLE_S = 30.0
 LONGEST_LOOKING = timedelta(hours=24)
 

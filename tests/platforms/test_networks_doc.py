@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from postflow import platforms
+from postflow.config import Settings
 from postflow.models import (
     Account,
     AccountState,
@@ -25,7 +26,7 @@ from postflow.models import (
     Undecidable,
     utc_now,
 )
-from postflow.platforms import software
+from postflow.platforms import looking, software
 from postflow.platforms.base import Platform
 from postflow.platforms.mastodon.traces import Staged
 from sandbox import Sandbox
@@ -130,3 +131,7 @@ def test_the_recipe_for_a_network_names_every_part_of_the_protocol() -> None:
     for name in declared:
         if not name.startswith("_"):
             assert f"`{name}`" in recipe, name
+
+
+def test_an_absence_is_never_proven_within_a_minute_of_sending() -> None:
+    assert Settings.model_fields["settle_s"].default + looking.SETTLE_S >= 60

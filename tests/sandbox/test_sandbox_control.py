@@ -1,16 +1,18 @@
 """The ledger, the pages, the control API, the file that survives a restart, and the process itself."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
-from sandbox import Sandbox
+from sandbox import Sandbox, faults, software
 
 
 def test_everything_python_can_do_can_be_done_over_http(sandbox, http):
@@ -178,3 +180,11 @@ def test_a_port_that_is_taken_stops_the_start_with_a_sentence(sandbox):
 def test_asking_for_an_instance_that_is_not_there_names_those_that_are(sandbox):
     with pytest.raises(KeyError, match="pixelfed"):
         sandbox.url("friendica")
+
+
+def test_the_manual_names_every_switch_every_option_and_every_software():
+    manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    kinds = faults.ANSWERS | faults.TIMING | faults.INSIDE
+    fields = {field.name for field in dataclasses.fields(software.Profile)} - {"family", "software", "version"}
+    missing = {name for name in kinds | fields | faults.STYLES | set(software._MAKERS) if name not in manual}
+    assert missing == set()

@@ -1,0 +1,118 @@
+"""What becomes of a lost request on each software of the fediverse, through the whole engine: never out twice."""
+
+import uuid
+
+import psycopg
+import pytest
+
+from postflow import config, publishing
+from postflow.models import Delivery
+from sandbox import Sandbox
+from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+from tests.platforms.networks import BY_NAME
+
+FAMILY = [one for one in BY_NAME.values() if one.platform in ("mastodon", "pixelfed")]
+NAMES = [one.name for one in FAMILY]
+CERTAIN = [one.name for one in FAMILY if one.proves_absence]
+UNSURE = [one.name for one in FAMILY if not one.proves_absence]
+COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
+
+
+class Sent:
+    """One post with a picture on one software, on its way."""
+
+    def __init__(self, conn: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, text: str) -> None:
+        self.conn, self.engine, self.sandbox, self.text = conn, engine, sandbox, text
+        self.delivery: Delivery | None = None
+
+    @property
+    def id(self) -> int:
+        assert self.delivery
+        return self.delivery.id
+
+    @property
+    def status(self) -> str:
+        assert self.delivery
+        return status_of(self.conn, self.delivery)
+
+    def times_out(self) -> int:
+        return self.sandbox.ledger.times_published(self.text)
+
+    def a_minute_passes(self) -> None:
+        """For the looks, which keep their distance; uploads stay young."""
+        self.conn.execute(
+            """
+            UPDATE deliveries SET first_absent_at = first_absent_at - interval '2 minutes',
+                   sent_at = sent_at - interval '2 minutes', wake_at = now(), not_before = NULL
+             WHERE id = %s AND status = 'unknown'
+            """,
+            [self.id],
+        )
+
+    async def look(self, times: int = 3) -> None:
+        for _ in range(times):
+            if self.status != "unknown":
+                return
+            await publishing.reconcile(self.engine, self.id)
+            self.a_minute_passes()
+
+
+@pytest.fixture
+async def sent(
+    network: str,
+    db: psycopg.Connection,
+    engine: publishing.Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> Sent:
+    known = BY_NAME[network]
+    if network not in sandbox.network.instances:
+        sandbox.add_instance(known.software or "mastodon", known.version, name=network)
+    account = await an_account(db, engine, sandbox, ada, network, f"r{uuid.uuid4().hex[:8]}")
+    made = Sent(db, engine, sandbox, f"lost and found {uuid.uuid4().hex}")
+    [made.delivery] = scheduled(db, settings, ada, (account,), made.text, media=(a_picture(db, ada),))
+    return made
+
+
+@pytest.mark.parametrize("network", NAMES)
+async def test_a_lost_answer_is_found_and_nothing_is_sent_again(network: str, sent: Sent) -> None:
+    sent.sandbox.faults.add("drop_after_commit", instance=network, **COMMIT)
+    assert await publishing.publish(sent.engine, sent.id) is None
+    assert sent.status == "unknown"
+    await sent.look()
+    assert (sent.status, sent.times_out()) == ("published", 1)
+
+
+@pytest.mark.parametrize("network", CERTAIN)
+async def test_a_request_that_never_arrived_is_sent_again_once(network: str, sent: Sent) -> None:
+    sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    assert await publishing.publish(sent.engine, sent.id) is None
+    await sent.look()
+    assert sent.status == "scheduled"
+    assert await publishing.publish(sent.engine, sent.id)
+    assert (sent.status, sent.times_out()) == ("published", 1)
+
+
+@pytest.mark.parametrize("network", UNSURE)
+async def test_where_lists_may_be_incomplete_a_person_decides(network: str, sent: Sent) -> None:
+    sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    assert await publishing.publish(sent.engine, sent.id) is None
+    await sent.look()
+    assert (sent.status, sent.times_out()) == ("attention", 0)
+
+
+@pytest.mark.parametrize("network", NAMES)
+async def test_two_lost_requests_in_a_row_are_one_post(network: str, sent: Sent) -> None:
+    """The first never arrives, the second arrives and its answer is lost."""
+    sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    sent.sandbox.faults.add("drop_after_commit", instance=network, skip=0, **COMMIT)
+    await publishing.publish(sent.engine, sent.id)
+    await sent.look()
+    if network in UNSURE:
+        sent.sandbox.faults.clear()
+        assert (sent.status, sent.times_out()) == ("attention", 0)
+        return
+    await publishing.publish(sent.engine, sent.id)
+    await sent.look()
+    assert (sent.status, sent.times_out()) == ("published", 1)
