@@ -45,6 +45,7 @@ def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settin
     for account in own_accounts(conn, user_id, new.account_ids):
         found += [Finding(account, 0, problem) for problem in _account_problems(account, new.post_date)]
         server = servers.get(conn, account.platform, account.base_url)
+        found += [Finding(account, 0, problem) for problem in servers.problems(server, now)]
         found += [Finding(account, 0, problem) for problem in _crowded(conn, account, server, new.post_date)]
         for place, content in enumerate(contents(new)):
             if not _is_empty(content):

@@ -1,7 +1,7 @@
 """The servers and apps tables: what each instance accepts, and PostFlow as its client."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, Connection
@@ -10,10 +10,21 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from postflow import crypto
-from postflow.models import AppRegistration, Server
+from postflow.models import AppRegistration, Problem, Server
 
+#: Servers are asked daily; one that kept silent for so long may be gone.
+SILENT_AFTER = timedelta(days=3)
 #: Limits older than this are asked anew before a post is accepted.
 STALE_AFTER = timedelta(hours=24)
+
+
+def problems(server: Server | None, now: datetime) -> list[Problem]:
+    """While composing: the server may have gone away. Stops nobody, since it may be back by the post's date."""
+    if server is None or now - server.fetched_at < SILENT_AFTER:
+        return []
+    day = f"{server.fetched_at:%d %B %Y}".lstrip("0")
+    said = f"Its server has not answered since {day}. Look whether it is still there; its limits may have changed too."
+    return [Problem(sentence=said, field="accounts", blocking=False)]
 
 
 def get(conn: Connection, platform: str, base_url: str) -> Server | None:

@@ -294,3 +294,14 @@ def test_disconnecting_names_the_posts_that_will_not_go_out(ada: Browser, sandbo
     page = ada.get(f"/accounts/{account_id}/disconnect").text
     assert "One waiting post will not go out here" in page
     assert "a &lt;b&gt;letter&lt;/b&gt; home</a>" in page
+
+
+def test_an_account_whose_server_went_away_says_so_and_stays(ada: Browser, sandbox: Sandbox, db: psycopg.Connection):
+    connect(ada, sandbox, "mastodon")
+    [(account_id,)] = rows(db, "SELECT id FROM accounts")
+    sandbox.go_down("mastodon")
+    answer = ada.send(f"/accounts/{account_id}/reconnect")
+    assert answer.status_code == 422
+    assert "cannot be reached. Check the address, or try again later." in answer.text
+    page = ada.post(f"/accounts/{account_id}/disconnect", data={}, follow_redirects=True)
+    assert "is disconnected." in page.text and "The network could not be told" in page.text
