@@ -89,8 +89,14 @@ def edit(post_id: int) -> Page:
         post, *parts = posts.thread(conn, current_user.id, post_id) or [None]
         if post is None:
             raise NotFound("There is no such post.")
-        rows = deliveries.of_posts(conn, current_user.id, [post.id])
-    chosen = list(post.draft_account_ids or [row.account_id for row in rows if row.status != "cancelled"])
+        rows = deliveries.of_posts(conn, current_user.id, [post.id, *(part.id for part in parts if part)])
+    if any(row.status not in postpage.EDITABLE for row in rows):
+        flash("It is on its way or out already, so it cannot be changed any more.", "bad")
+        return redirect(url_for("posts.show", post_id=post_id))
+    chosen = list(
+        post.draft_account_ids
+        or [row.account_id for row in rows if row.post_id == post_id and row.status != "cancelled"]
+    )
     key = uuid.uuid4().hex
     return composer.page(
         forms.of_post(post, [part for part in parts if part], chosen, key, current_user.time_zone), post_id

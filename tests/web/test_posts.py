@@ -208,8 +208,16 @@ def test_a_post_changed_in_another_tab_is_not_overwritten_and_nothing_typed_is_l
     assert ada.send(address, text="from the first tab", revision="1", **fields).status_code == 302
     late = ada.send(address, text="from the second tab", revision="1", **fields)
     assert late.status_code == 409
+    assert f'href="{address}">See the post as it is now' in late.text
     assert "changed in another window" in late.text and "from the second tab" in late.text
     assert db.execute("SELECT content->>'text' FROM posts").fetchone() == ("from the first tab",)
+
+
+def test_a_post_that_is_out_cannot_be_opened_for_editing(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    address = a_post(ada, account)
+    put(db, "published", published_at=datetime.now(UTC))
+    assert ada.get(f"{address}/edit").headers["Location"] == address
+    assert "cannot be changed any more" in ada.get(address).text
 
 
 @pytest.mark.parametrize("asked", ["move", "publish-now", "cancel", "delete"])
