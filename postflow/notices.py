@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 
-from postflow import risks
+from postflow import db, risks
 from postflow.config import Settings
 from postflow.models import Account, Delivery, Value
 from postflow.risks import Risk
@@ -46,7 +46,7 @@ async def access_ended(
     conn: AsyncConnection, settings: Settings, account: Account, reason: str, *, episode: str
 ) -> None:
     """The account needs reconnecting: once for each `episode`, such as the stored token that ended."""
-    waiting = await risks.of_account(conn, account.id)
+    waiting = await risks.of_account(conn, account.id, await db.async_now(conn))
     lines = [reason, f"Connect it again: {settings.public_url}/accounts", ""]
     lines += await _named(conn, account.user_id, waiting, "These posts wait for it, and go on as soon as it is back:")
     await _write(
@@ -63,7 +63,7 @@ async def posts_at_risk(conn: AsyncConnection, settings: Settings, now: datetime
     """A word at 14, 7 and 1 days for each account that will not reach the date of one of its posts."""
     written = 0
     by_account: dict[int, list[Risk]] = {}
-    for risk in await risks.everyone(conn):
+    for risk in await risks.everyone(conn, now):
         by_account.setdefault(risk.account_id, []).append(risk)
     for account_id, found in by_account.items():
         first = min(found, key=lambda risk: risk.deadline)

@@ -51,29 +51,38 @@ _RISKS: LiteralString = """
            a.state, a.state_reason, a.token_expires_at AS ends_at
       FROM accounts a JOIN deliveries d ON d.account_id = a.id JOIN posts p ON p.id = d.post_id
      WHERE d.status IN ('scheduled', 'preparing', 'ready') AND p.parent_id IS NULL
-       AND (a.state = 'needs_reconnect' OR (a.state = 'active' AND a.token_expires_at < p.post_date))
+       AND (a.state = 'needs_reconnect' OR (a.state = 'active' AND a.token_expires_at < least(p.post_date, %(until)s)))
 """
-_IN_ORDER: LiteralString = " ORDER BY p.post_date, p.id"
+_IN_ORDER: LiteralString = " ORDER BY p.post_date, p.id LIMIT %(most)s"
+#: Nobody reads a longer list, and a page must not wait for one.
+MOST = 500
 
 
 def of_user(conn: Connection, user_id: int, now: datetime) -> list[Risk]:
-    """Those that are worth a word by now: all that wait for their account, and what `DAYS` says of the others."""
+    """The first `MOST` that are worth a word by now: what waits for its account, and what `DAYS` says of the others."""
+    query: LiteralString = _RISKS + " AND a.user_id = %(user_id)s" + _IN_ORDER
     with conn.cursor(row_factory=class_row(Risk)) as cursor:
-        rows = cursor.execute(_RISKS + " AND a.user_id = %(user_id)s" + _IN_ORDER, {"user_id": user_id}).fetchall()
-    return [risk for risk in rows if risk.waits or risk.within_days(now) is not None]
+        return cursor.execute(query, {"user_id": user_id, "until": _until(now), "most": MOST}).fetchall()
 
 
-async def of_account(conn: AsyncConnection, account_id: int) -> list[Risk]:
-    return await _read(conn, _RISKS + " AND a.id = %(account_id)s" + _IN_ORDER, account_id)
+async def of_account(conn: AsyncConnection, account_id: int, now: datetime) -> list[Risk]:
+    query: LiteralString = _RISKS + " AND a.id = %(account_id)s" + _IN_ORDER
+    return await _read(conn, query, {"account_id": account_id, "until": _until(now), "most": MOST})
 
 
-async def everyone(conn: AsyncConnection) -> list[Risk]:
-    return await _read(conn, _RISKS + _IN_ORDER, None)
+async def everyone(conn: AsyncConnection, now: datetime) -> list[Risk]:
+    """Whose deadline is near."""
+    near: LiteralString = " AND (a.state = 'active' OR p.post_date <= %(until)s)"
+    return await _read(conn, _RISKS + near + _IN_ORDER, {"until": _until(now), "most": None})
 
 
-async def _read(conn: AsyncConnection, query: LiteralString, account_id: int | None) -> list[Risk]:
+def _until(now: datetime) -> datetime:
+    return now + timedelta(days=max(DAYS))
+
+
+async def _read(conn: AsyncConnection, query: LiteralString, params: dict[str, object]) -> list[Risk]:
     async with conn.cursor(row_factory=class_row(Risk)) as cursor:
-        await cursor.execute(query, {"account_id": account_id})
+        await cursor.execute(query, params)
         return await cursor.fetchall()
 
 

@@ -103,6 +103,23 @@ async def test_posts_at_risk_are_named_at_14_7_and_1_days_and_each_time_once(
     assert risks.of_user(db, bob, now + timedelta(days=7)) == []
 
 
+async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    now = datetime.now(UTC)
+    account = await connected(db, engine, sandbox, ada, "mastodon", "waited-for")
+    scheduled(db, settings, ada, (account.id,), "in twenty days", at=now + timedelta(days=20))
+    db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
+    told = []
+    for day in range(20):
+        async with engine.pool.connection() as conn:
+            if await notices.posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
+                told.append(20 - day)
+    assert told == [14, 7, 1]
+    assert [risk.text for risk in risks.of_user(db, ada, now)] == ["in twenty days"]
+    assert all(body.startswith("Its access was withdrawn. Its posts wait") for _, _, body in written(db))
+
+
 async def test_a_notice_vanishes_with_the_transaction_that_caused_it(
     db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
