@@ -142,12 +142,13 @@ async def restage(conn: AsyncConnection, delivery_id: int, sentence: str) -> Del
 
 
 async def claim_to_send(
-    conn: AsyncConnection, delivery: Delivery, claim: str, lease_s: float, payload_hash: str
+    conn: AsyncConnection, delivery: Delivery, claim: str, lease_s: float, payload_hash: str, reply_to: str | None
 ) -> Delivery | None:
     """ready → sending: the intent, committed before the request leaves.
 
     None when it is not due, held, edited meanwhile, or when another post of this account is being sent: whoever
-    finishes that one wakes the next (`next_waiting`). A part of a thread waits for the part before it.
+    finishes that one wakes the next (`next_waiting`). A part of a thread waits for the part before it, and `reply_to`
+    must be that part as it went out: what was gathered before it did would leave without its parent.
     """
     return await _told(
         conn,
@@ -161,7 +162,8 @@ async def claim_to_send(
            AND deliveries.revision = %(revision)s AND p.revision = %(revision)s
            AND p.post_date <= clock_timestamp()
            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id
-                   AND before.account_id = deliveries.account_id AND before.status = 'published'))
+                   AND before.account_id = deliveries.account_id AND before.status = 'published'
+                   AND before.remote_id IS NOT DISTINCT FROM %(reply_to)s))
            AND NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
                    AND other.status = 'sending')
         """
@@ -172,6 +174,7 @@ async def claim_to_send(
             "lease_s": lease_s,
             "revision": delivery.revision,
             "payload_hash": payload_hash,
+            "reply_to": reply_to,
         },
         "Sending.",
     )

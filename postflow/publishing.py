@@ -292,7 +292,7 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
     if instant is not None:
         await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
-    sending = await _claim_to_send(engine, delivery, claim, parcel.payload_hash)
+    sending = await _claim_to_send(engine, delivery, claim, parcel)
     if sending is None:
         return None
     engine.reached("sending")
@@ -308,11 +308,13 @@ async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady
     log.warning("put off", delivery=delivery.id, code=passing.code, why=passing.sentence)
 
 
-async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, payload_hash: str) -> Delivery | None:
+async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel: Outgoing) -> Delivery | None:
     lease_s = engine.settings.request_timeout_s + SEND_MARGIN_S
     try:
         async with engine.pool.connection() as conn:
-            return await arrows.claim_to_send(conn, delivery, claim, lease_s, payload_hash)
+            return await arrows.claim_to_send(
+                conn, delivery, claim, lease_s, parcel.payload_hash, parcel.reply_to_remote_id
+            )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
         return None
 

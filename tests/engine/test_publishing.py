@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import arrows, config, outgoing, publishing
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
@@ -46,6 +46,24 @@ async def test_a_thread_keeps_its_order_and_its_parents(
     two = await publishing.publish(engine, second.id)
     assert one and two
     [status] = sandbox.ledger.statuses(text="part two")
+    assert status.in_reply_to_id == one.remote_id
+
+
+async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave_without_its_parent(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "hasty-threader")
+    first, second = scheduled(db, settings, ada, (account,), "hasty one", thread=("hasty two",))
+    ready = await publishing.prepare(engine, second.id)
+    assert ready
+    async with engine.pool.connection() as conn:
+        gathered = await outgoing.gather(conn, ready, settings, with_data=False)
+        one = await publishing.publish(engine, first.id)
+        assert one
+        early = await arrows.claim_to_send(conn, ready, "early", 30, "x", gathered.reply_to_remote_id)
+    assert early is None
+    assert await publishing.publish(engine, second.id)
+    [status] = sandbox.ledger.statuses(text="hasty two")
     assert status.in_reply_to_id == one.remote_id
 
 
