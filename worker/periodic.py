@@ -5,6 +5,7 @@ then defers the jobs whose local time has come, so a schedule follows its zone t
 """
 
 import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -22,6 +23,9 @@ from worker.app import app
 log = structlog.stdlib.get_logger("postflow.periodic")
 
 QUEUE = "periodic"
+#: Accounts of one worker process that are refreshed or verified side by side.
+UPKEEP_AT_ONCE = 4
+_at_work: set[str] = set()
 
 
 class Job(NamedTuple):
@@ -98,14 +102,33 @@ async def verify_accounts() -> dict[str, int]:
 @app.task(name="refresh_token", queue=QUEUE)
 async def refresh_token(account_id: int) -> None:
     """A token that is at work right now gets its turn a minute later, not at the next round."""
-    outcome = await tokens.refresh(await engine.ready(), account_id)
-    if outcome.state == "busy":
-        await _for_account("refresh_token", account_id, in_s=60)
+
+    async def work() -> bool:
+        return (await tokens.refresh(await engine.ready(), account_id)).state != "busy"
+
+    await _upkeep("refresh_token", account_id, work)
 
 
 @app.task(name="verify_account", queue=QUEUE)
 async def verify_account(account_id: int) -> None:
-    await tokens.verify(await engine.ready(), account_id)
+    async def work() -> bool:
+        await tokens.verify(await engine.ready(), account_id)
+        return True
+
+    await _upkeep("verify_account", account_id, work)
+
+
+async def _upkeep(task: str, account_id: int, work: Callable[[], Awaitable[bool]]) -> None:
+    """Accounts on a slow server must not take the slots of posts that are due: a few at once, the others soon again."""
+    name, done = f"{task}:{account_id}", False
+    if len(_at_work) < UPKEEP_AT_ONCE:
+        _at_work.add(name)
+        try:
+            done = await work()
+        finally:
+            _at_work.discard(name)
+    if not done:
+        await _for_account(task, account_id, in_s=random.randint(30, 60))  # noqa: S311 spreads load
 
 
 @_periodic("survey_servers")

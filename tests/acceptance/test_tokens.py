@@ -202,7 +202,7 @@ def test_a_token_at_work_is_renewed_a_minute_later_and_not_at_the_next_round(
     waiting = (
         "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'refresh_token' AND scheduled_at > now() + interval"
     )
-    until(db, waiting + " '50 seconds'", 1)
+    until(db, waiting + " '20 seconds'", 1)
     db.execute("UPDATE deliveries SET status = 'cancelled', claim = NULL, wake_at = NULL")
     db.execute(
         "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = 'refresh_token' AND status = 'todo'"

@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from procrastinate import PsycopgConnector
 
 from postflow import config, publishing, runs
 from postflow import db as database
@@ -57,3 +58,18 @@ async def test_a_run_that_fails_is_noted_and_still_fails(planned: publishing.Eng
 
 def test_every_periodic_job_has_a_task_of_its_name() -> None:
     assert {job.name for job in periodic.JOBS} <= set(periodic.app.tasks)
+
+
+async def test_upkeep_of_accounts_leaves_room_for_posts_and_comes_back_soon(
+    planned: publishing.Engine, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic, "_at_work", {f"verify_account:{number}" for number in range(periodic.UPKEEP_AT_ONCE)})
+    with periodic.app.replace_connector(PsycopgConnector(conninfo=database_url)) as app:
+        async with app.open_async():
+            for _ in range(2):  # and one waiting job is enough
+                await periodic.verify_account(account_id=4711)
+    rows = db.execute(
+        "SELECT task_name, args, scheduled_at BETWEEN now() + interval '20 seconds' AND now() + interval '61 seconds'"
+        " FROM procrastinate_jobs"
+    ).fetchall()
+    assert rows == [("verify_account", {"account_id": 4711}, True)]
