@@ -9,7 +9,7 @@ network      all state, and the way of each request from the wire to the ledger
 instance     Instance, Call (a request being answered), rate limits
 wire         HTTP/1.1 on raw sockets: answers that are late, cut short or never come
 params       query, form, multipart and JSON as one thing
-software     what each server software and version does: limits, idempotency, media
+software     Profile: all that can differ between servers; profiles: what each software and version usually does
 clock        the adjustable clock
 model        the records
 store        where they live: memory, or SQLite
@@ -24,7 +24,7 @@ oauth        fediverse logins: registration, consent, codes
 grants       the tokens behind them
 limits       nodeinfo and instance documents
 entities     JSON shapes of the Mastodon family
-mastodon     Mastodon's API; statuses (making one), uploads, timeline (reading back), texts (other languages)
+mastodon     Mastodon's API; statuses (making one), repeats (of it), uploads, timeline (reading back), texts (other languages)
 pixelfed     Pixelfed's API and quirks; pixelfed_posts (making one)
 gotosocial   GoToSocial's API and quirks
 instagram    the Graph API; containers (media on their way), graph (errors, paging), graph_login and

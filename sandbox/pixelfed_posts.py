@@ -4,7 +4,7 @@ import re
 import time
 from typing import Any, NoReturn
 
-from sandbox import entities, links, model, statuses, uploads, wire
+from sandbox import entities, links, model, repeats, statuses, uploads, wire
 from sandbox.instance import Call
 
 UPLOAD_S = 2 * 3600
@@ -43,10 +43,10 @@ def _validate(call: Call) -> None:
 def _burn(call: Call, me: model.Account) -> None:
     """The key is spent before anything is done, and stays spent when the rest fails."""
     key = call.request.headers.get("idempotency-key")
-    repeat = statuses.recall(call, me, key)
+    repeat = repeats.recall(call, me, key)
     if repeat is not None:
         raise wire.Answer(repeat)
-    statuses.remember(call, me, key)
+    repeats.remember(call, me, key)
 
 
 def _save(call: Call, me: model.Account, visibility: str) -> wire.Response:

@@ -19,7 +19,8 @@ from sandbox import accounts, control, wire
 from sandbox.accounts import Credentials
 from sandbox.instance import Instance
 from sandbox.network import Network
-from sandbox.software import changed, profile
+from sandbox.profiles import profile
+from sandbox.software import changed
 
 # name, title, software, version; on consecutive ports after the index, in this order
 DEFAULTS: list[tuple[str, str, str, str | None]] = [

@@ -4,14 +4,13 @@ be attached.
 Akkoma, Takahe and unknown servers run through here too, with their differences in the Profile.
 """
 
-import asyncio
 import re
 import time
 from typing import NoReturn
 
 import regex
 
-from sandbox import entities, model, uploads, wire
+from sandbox import entities, model, repeats, uploads, wire
 from sandbox.clock import from_iso, iso_ms
 from sandbox.instance import Call
 
@@ -25,43 +24,17 @@ async def create(call: Call) -> wire.Response:
     if call.malformed:
         return wire.Response(400, b"", "text/html; charset=UTF-8")
     key, author = call.request.headers.get("idempotency-key"), _author(call)
-    repeat = recall(call, author, key)
+    repeat = repeats.recall(call, author, key)
     if repeat is not None:
         return repeat
     lock = f"{author.id}:{key}"
     if key and call.profile.idempotency_lock:
-        await _take_lock(call, lock)
-        repeat = recall(call, author, key)
+        await repeats.take_lock(call, lock)
+        repeat = repeats.recall(call, author, key)
     try:
         return repeat or await _make(call, author, key)
     finally:
         call.instance.locks.discard(lock)
-
-
-def recall(call: Call, author: model.Account, key: str | None) -> wire.Response | None:
-    """The answer to a repeated Idempotency-Key, or None when the work is to be done."""
-    store, mode = call.network.store, call.profile.idempotency
-    known = store.remembered.get(f"{call.instance.name}:{author.id}:{key}") if key else None
-    if known is None or mode == "none" or known.at + call.profile.idempotency_ttl_s <= call.now:
-        return None
-    if mode == "bug500":
-        return wire.as_json({"status": 500, "error": "Internal Server Error"}, 500)
-    if mode == "tripwire":
-        return wire.as_json({"error": "Duplicate idempotency key."}, 400)
-    if mode == "cached":
-        headers = [("Idempotent-Replayed", "true")]
-        return wire.Response(known.answer_status, known.answer_body.encode(), headers=headers)
-    original = store.statuses.get(known.status_id or "")
-    if original is None or original.deleted_at is not None:
-        return wire.as_json({"error": "Record not found"}, 404)
-    return wire.as_json(entities.status(call, original))
-
-
-def remember(call: Call, author: model.Account, key: str | None, **what: object) -> None:
-    """Keep the key for as long as this software does."""
-    if key and call.profile.idempotency != "none":
-        number = f"{call.instance.name}:{author.id}:{key}"
-        call.network.store.keep(model.Remembered(id=number, at=call.now, **what))  # type: ignore[arg-type]
 
 
 async def _make(call: Call, author: model.Account, key: str | None) -> wire.Response:
@@ -73,9 +46,9 @@ async def _make(call: Call, author: model.Account, key: str | None) -> wire.Resp
     except wire.Answer as refusal:
         response = refusal.response
     if call.profile.idempotency == "cached":
-        remember(call, author, key, answer_status=response.status, answer_body=response.body.decode())
+        repeats.remember(call, author, key, answer_status=response.status, answer_body=response.body.decode())
     elif response.status == 200 and draft and draft.hidden is None:
-        remember(call, author, key, status_id=draft.id)
+        repeats.remember(call, author, key, status_id=draft.id)
     return response
 
 
@@ -262,20 +235,6 @@ def _language(call: Call, author: model.Account) -> str | None:
 def _exists(call: Call, key: str) -> bool:
     parent = call.network.store.statuses.get(key)
     return parent is not None and parent.instance == call.instance.name and parent.deleted_at is None
-
-
-async def _take_lock(call: Call, lock: str) -> None:
-    """4.6 and newer: the second request with a key waits for the first, then gives up with 503."""
-    tries = max(int(call.profile.lock_wait_s / 0.02), 1)
-    for _ in range(tries):
-        if lock not in call.instance.locks:
-            call.instance.locks.add(lock)
-            return
-        await asyncio.sleep(0.02)
-    if call.profile.idempotency == "cached":
-        invalid("Request is already in progress", 409)
-    text = "There was a temporary problem serving your request, please try again"
-    raise wire.Answer(wire.as_json({"error": text}, 503))
 
 
 def _author(call: Call) -> model.Account:

@@ -28,13 +28,13 @@ def test_the_children_get_settings_they_accept(tmp_path: Path):
 
 
 def test_the_sandboxes_instagram_is_where_and_who_dev_says(tmp_path: Path):
-    from sandbox import server, software
+    from sandbox import profiles, server
 
     names = [name for name, *_ in server.DEFAULTS]
     ours = dev.settings(tmp_path, "postgresql://x/y", 8000, 8900)
     assert ours["POSTFLOW_INSTAGRAM_URL"].endswith(str(8900 + 1 + names.index("instagram")))
     assert len(ours["POSTFLOW_ALLOWED_PRIVATE"].split()) == 2 * (1 + len(names))
-    profile = software.profile("instagram")
+    profile = profiles.profile("instagram")
     assert ours["POSTFLOW_INSTAGRAM_APP_ID"] == profile.app_id
     assert ours["POSTFLOW_INSTAGRAM_APP_SECRET"] == profile.app_secret
     assert ours["POSTFLOW_FACEBOOK_APP_ID"] == profile.facebook_app_id

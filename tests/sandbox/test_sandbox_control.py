@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox import Sandbox, faults, software
+from sandbox import Sandbox, faults, profiles, software
 
 
 def test_everything_python_can_do_can_be_done_over_http(sandbox, http):
@@ -186,5 +186,5 @@ def test_the_manual_names_every_switch_every_option_and_every_software():
     manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
     kinds = faults.ANSWERS | faults.TIMING | faults.INSIDE
     fields = {field.name for field in dataclasses.fields(software.Profile)} - {"family", "software", "version"}
-    missing = {name for name in kinds | fields | faults.STYLES | set(software._MAKERS) if name not in manual}
+    missing = {name for name in kinds | fields | faults.STYLES | set(profiles._MAKERS) if name not in manual}
     assert missing == set()

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import SecretStr
@@ -15,7 +15,7 @@ from postflow.errors import AppForgotten, ConnectError, OutcomeUnknown, PublishE
 from postflow.models import AppRegistration, Credentials, Login, Profile, Server, utc_now
 from postflow.platforms import addresses, answers, software
 from postflow.platforms.base import Authorization, Connected
-from postflow.platforms.mastodon import by_hand
+from postflow.platforms.mastodon import by_hand, instance
 from postflow.platforms.mastodon.speaking import Speaking
 
 #: A server that forgets its keys leaves looking as the only way to settle a lost answer.
@@ -29,39 +29,19 @@ class Connecting(Speaking):
 
     async def server(self, http: httpx.AsyncClient, base_url: str) -> Server:
         kind, version = await software.detect(http, base_url)
-        instance = await self._instance(http, base_url)
-        version = version or str(instance.get("version") or "")
+        said = await instance.read(http, base_url)
+        version = version or str(said.get("version") or "")
         offers = await software.offers(http, base_url)
         return Server(
             platform=self.name,
             base_url=base_url,
             software=kind or "unknown",
             version=version,
-            title=str(instance.get("title") or ""),
-            limits=software.limits(kind, version, instance),
+            title=str(said.get("title") or ""),
+            limits=software.limits(kind, version, said),
             capabilities=software.capabilities(kind, version).model_copy(update=offers),
             fetched_at=utc_now(),
         )
-
-    async def _instance(self, http: httpx.AsyncClient, base_url: str) -> Mapping[str, Any]:
-        """Version 2 of the document; version 1 fills in what it leaves out."""
-        known: dict[str, Any] = {}
-        for path in ("/api/v2/instance", "/api/v1/instance"):
-            try:
-                answer = await answers.ask(http, "GET", base_url + path)
-            except PublishError:
-                raise ConnectError(f"{base_url} cannot be reached. Check the address, or try again later.") from None
-            _hint_at_the_other_address(base_url, answer)
-            body = answers.parsed(answer)
-            if answer.is_success and isinstance(body, Mapping):
-                known = software.merged(known, body)
-            if software.says_its_limits(known):
-                break
-        if not known:
-            raise ConnectError(
-                f"{base_url} is not a server that PostFlow can publish to: it does not speak Mastodon's API."
-            )
-        return known
 
     # -- PostFlow as an app of this server ---------------------------------------------------------------
 
@@ -243,15 +223,6 @@ def _granted(server: Server, credentials: Credentials) -> tuple[str, ...]:
     if server.capabilities.idempotency == "none":
         raise ConnectError(f"{_MUST_READ} Connect again and allow read:statuses.")
     return (f"{_MUST_READ} It will ask you then. Connect again and allow read:statuses to spare yourself that.",)
-
-
-def _hint_at_the_other_address(base_url: str, answer: httpx.Response) -> None:
-    """Handles may say example.org while the server is social.example.org. A redirect is told, never followed."""
-    if not answer.is_redirect:
-        return
-    there = urlsplit(answer.headers.get("location", "")).hostname
-    if there and there != urlsplit(base_url).hostname:
-        raise ConnectError(f"{base_url} sends visitors on to {there}. If that is your server, type {there} instead.")
 
 
 def _address(value: Any) -> str | None:
