@@ -35,6 +35,16 @@ class Visibility(StrEnum):
     private = "private"
     direct = "direct"
 
+    @property
+    def words(self) -> str:
+        """As people say it."""
+        return {
+            "public": "everyone",
+            "unlisted": "everyone, but not in public lists",
+            "private": "followers",
+            "direct": "only people mentioned",
+        }[self.value]
+
 
 class DeliveryStatus(StrEnum):
     """The states of one post on its way to one account; docs/lifecycle.md draws the arrows."""

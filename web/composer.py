@@ -11,7 +11,7 @@ from werkzeug.datastructures import FileStorage
 
 from postflow import accounts, db, media, pictures, platforms, preflight, servers
 from postflow.errors import Invalid, NotFound
-from postflow.models import Account, Content, Media, Problem, Server
+from postflow.models import Account, Content, Media, Problem, Server, Visibility
 from web import database, forms, languages, walltime
 
 Wrong = Mapping[str, Sequence[str]]
@@ -100,6 +100,7 @@ def _rendered(template: str, shown: dict[str, Any], post_id: int | None, wrong: 
         template, form=shown, post_id=post_id, errors=wrong, connected=connected, limits=limits, attached=attached,
         extras=extras, languages=languages.LANGUAGES, graces=_with(forms.graces(settings.grace_s), shown["grace"]),
         ends=_with(forms.ENDS, shown["poll_expires"]), checked=found,
+        visibilities=[(one.value, one.words.capitalize()) for one in Visibility],
         most_mb=settings.max_upload_mb, blank_part=forms.Part("KEY"),
         zones=_zones(shown["zone"]), twice=walltime.twice(shown["date"], shown["time"], shown["zone"]),
     )  # fmt: skip

@@ -37,10 +37,9 @@ def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
             sentence=f"The content warning may have {most} characters at most. Shorten it.", field="spoiler_text"
         )
     if content.visibility not in limits.visibilities:
-        offered = ", ".join(limits.visibilities)
-        sentence = (
-            f"“{content.visibility}” is not offered there, only: {offered}. Choose again, or take this account off."
-        )
+        offered = "; ".join(one.words for one in limits.visibilities)
+        asked = content.visibility.words.capitalize()
+        sentence = f"“{asked}” is not offered there, only: {offered}. Choose again, or take this account off."
         yield Problem(sentence=sentence, field="visibility")
 
 

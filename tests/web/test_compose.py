@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from werkzeug.datastructures import MultiDict
 
-from postflow.models import Limits, PollLimits
+from postflow.models import Limits, PollLimits, Visibility
 from tests.web.conftest import Browser, an_account
 
 Fields = MultiDict[str, Any]
@@ -128,6 +128,13 @@ def test_a_check_says_what_each_network_would_refuse_and_stores_nothing(
     assert "has no description" in answer.text and "rather long" in answer.text
     assert answer.text.count("Would be refused") == 1 and answer.text.count(">Fits<") == 1
     assert db.execute("SELECT count(*) FROM posts").fetchone() == (0,)
+
+
+def test_who_may_see_it_is_said_in_the_words_of_the_form(ada: Browser, db: psycopg.Connection) -> None:
+    public_only = an_account(db, "ada@example.org", "mastodon", Limits(visibilities=(Visibility.public,)))
+    answer = written(ada, [("text", "x"), ("account", public_only), ("visibility", "private")])
+    assert "“Followers” is not offered there, only: everyone." in answer.text
+    assert '<option value="private" selected>Followers</option>' in answer.text
 
 
 def test_a_day_that_is_full_is_said_beforehand(ada: Browser, db: psycopg.Connection) -> None:
