@@ -3,7 +3,7 @@
 
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
-    python3 run.py bench claim|lateness [...]   what the queue costs and how late posts are, beside others
+    python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
     python3 run.py lint         ruff, basedpyright, import-linter
     python3 run.py <command> [...]              any other `postflow` command
 

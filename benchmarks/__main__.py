@@ -1,4 +1,4 @@
-"""`python3 run.py bench claim|lateness [--quick] [--json]`: what the claims about speed rest on.
+"""`python3 run.py bench claim|lateness|idle [--quick] [--json]`: what the claims about speed rest on.
 
 `--quick` is a small form for trying the benchmark itself; `--json` ends with one line of figures.
 """
@@ -9,7 +9,7 @@ import json
 
 from benchmarks import ground
 
-NAMES = ("claim", "lateness")
+NAMES = ("claim", "lateness", "idle")
 
 
 def main() -> None:

@@ -8,21 +8,16 @@ The network itself (a fresh connection and a request to the sandbox) is measured
 """
 
 import contextlib
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from unittest import mock
 
 import httpx
 import psycopg
 
 from benchmarks import ground, world
-from postflow import children, config
+from postflow import config
 
 WORKERS = 2
 SEED = 20260917
@@ -87,14 +82,11 @@ def run(*, quick: bool) -> dict[str, object]:
 
 def _late(way: Way, size: Size, box: world.Box) -> tuple[list[float], list[float]]:
     """Of all posts, and of those with pictures."""
-    with ground.a_database(way.revision) as url, psycopg.connect(url, autocommit=True) as conn:
-        environ = world.environment(url, box)
-        with mock.patch.dict(os.environ, environ):
-            settings = config.load()
-        account_ids = world.people(conn, settings, box)
-        world.crowd(conn, account_ids, size.later)
-        with _running(way, environ):
-            marker = f"{way.name} {url.rpartition('/')[2][:9]} {time.time():.0f}"
+    with prepared(way, size.later, box) as (conn, environ):
+        settings = config.load(environ)
+        account_ids = [row[0] for row in conn.execute("SELECT id FROM accounts ORDER BY id").fetchall()]
+        with world.running(way.command, way.processes, environ):
+            marker = f"{way.name} at {time.time():.0f}"
             dates = world.dates(conn, size.posts, lead_s=size.lead_s, window_s=size.window_s, seed=SEED)
             made = world.posts(conn, settings, account_ids, dates, marker)
             _wait_until_prepared(way, conn, min(dates).timestamp())
@@ -105,6 +97,15 @@ def _late(way: Way, size: Size, box: world.Box) -> tuple[list[float], list[float
     late = world.lateness_ms(box, made)
     ground.say(f"{way.name}: {len(late)} posts, median {statistics.median(late.values()):,.1f} ms late")
     return list(late.values()), [late[post.text] for post in made if post.pictured]
+
+
+@contextlib.contextmanager
+def prepared(way: Way, later: int, box: world.Box) -> Iterator[tuple[psycopg.Connection, dict[str, str]]]:
+    """A fresh database with people in it and so many posts for later, and the environment of its workers."""
+    with ground.a_database(way.revision) as url, psycopg.connect(url, autocommit=True) as conn:
+        environ = world.environment(url, box)
+        world.crowd(conn, world.people(conn, config.load(environ), box), later)
+        yield conn, environ
 
 
 def _wait_until_prepared(way: Way, conn: psycopg.Connection, first: float) -> None:
@@ -118,23 +119,6 @@ def _wait_until_prepared(way: Way, conn: psycopg.Connection, first: float) -> No
             return
         assert time.time() < first, f"{way.name}: {waiting} not prepared in time"
         time.sleep(0.5)
-
-
-@contextlib.contextmanager
-def _running(way: Way, environ: dict[str, str]) -> Iterator[None]:
-    """Its processes, started some seconds before anything is due."""
-    running: list[subprocess.Popen[bytes]] = []
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    try:
-        for _ in range(way.processes):
-            running += [children.start([sys.executable, *way.command], dies_by=signal.SIGKILL, env=environ, **quiet)]
-        time.sleep(4)
-        yield
-        assert all(process.poll() is None for process in running), f"{way.name}: a process ended by itself"
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 def _network_ms(box: world.Box, rounds: int = 50) -> float:

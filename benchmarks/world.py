@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -78,6 +79,24 @@ def environment(database_url: str, box: Box) -> dict[str, str]:
         "POSTFLOW_ALLOWED_PRIVATE": "127.0.0.1",
         "POSTFLOW_INSTAGRAM_URL": box.urls["instagram"],
     }
+
+
+@contextlib.contextmanager
+def running(arguments: Sequence[str], count: int, environ: dict[str, str]) -> Iterator[None]:
+    """So many processes of this Python, killed at the end; raises when one ended before."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(count):
+            command = [sys.executable, *arguments]
+            processes.append(children.start(command, dies_by=signal.SIGKILL, env=environ, **quiet))
+        time.sleep(4)
+        yield
+        assert all(process.poll() is None for process in processes), f"a process ended by itself: {arguments}"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def people(conn: psycopg.Connection, settings: config.Settings, box: Box) -> list[int]:

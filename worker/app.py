@@ -14,7 +14,7 @@ from procrastinate import App
 from postflow import db
 from postflow.errors import Misconfigured
 from worker import startup, staying
-from worker.bell import PunctualConnector, Room
+from worker.listening import PunctualConnector, Room
 
 
 def _number(name: str, usual: float) -> float:
@@ -36,6 +36,7 @@ class PostFlowApp(App):
         try:
             await asyncio.to_thread(
                 startup.begin,
+                options.get("queues"),
                 options.get("concurrency") or CONCURRENCY,
                 options.get("shutdown_graceful_timeout") or STOP_S,
             )

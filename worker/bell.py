@@ -11,16 +11,12 @@ The poll stays as the safety net. docs/queue.md has the figures.
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple, Protocol
 
 import psycopg
-import structlog
-from procrastinate import PsycopgConnector, connector
+from procrastinate import connector
 from psycopg import sql
 from psycopg.rows import class_row
-
-log = structlog.stdlib.get_logger("postflow.bell")
 
 #: Jobs for later are announced here alone (migrations/sql/0004_queue.sql), and here that nobody keeps the bell.
 BELL, FREE = "postflow_bell", "postflow_bell_free"
@@ -45,46 +41,12 @@ EVERYBODY_FROM = 3
 #: More due jobs than this are not counted.
 MOST = 100
 _ANSWER_S = 10.0
-_AGAIN_S = 1.0
 
 
-class Room:
-    """Whether this worker has a free slot, seen by a middleware around each of its jobs."""
-
-    def __init__(self) -> None:
-        self._running = 0
-        self._slots: int | None = None
-
+class Room(Protocol):
     def is_free(self) -> bool:
-        return self._slots is None or self._running < self._slots
-
-    async def counted(self, call_next: Callable[[], Awaitable[Any]], _context: Any, worker: Any) -> Any:
-        self._slots = worker.concurrency
-        self._running += 1
-        try:
-            return await call_next()
-        finally:
-            self._running -= 1
-
-
-class PunctualConnector(PsycopgConnector):
-    """Under the stock command: whoever listens for inserts keeps the bell, or stands by to keep it."""
-
-    def __init__(self, *, conninfo: str, room: Room | None = None, **options: Any) -> None:
-        super().__init__(conninfo=conninfo, **options)
-        self._conninfo = conninfo
-        self._room = room or Room()
-
-    async def listen_notify(self, on_notification: connector.Notify, channels: Iterable[str]) -> None:
-        """Until cancelled; whatever happens to the connection, it listens again as soon as it can."""
-        channels = tuple(channels)
-        while True:
-            try:
-                async with await _connect(self._conninfo, channels) as conn:
-                    await Bell(conn, channels, on_notification, self._room).run()
-            except (psycopg.Error, TimeoutError) as gone:
-                log.warning("the database does not answer; listening again in a second", why=str(gone)[:120])
-            await asyncio.sleep(_AGAIN_S)
+        """Has this worker a free slot?"""
+        ...
 
 
 class Ahead(NamedTuple):
@@ -189,7 +151,7 @@ class Bell:
             await self._ring_here()
             others = jobs - 1 + (self._rings - 1)
         if others > 0:
-            await self._ask(_WAKE_PEERS, {"name": _name(self._channels), "count": others, "wake": _WAKE})
+            await self._ask(_WAKE_PEERS, {"name": name(self._channels), "count": others, "wake": _WAKE})
 
     async def _ring_here(self) -> None:
         await self._tell(channel=self._channels[0], payload=_INSERTED)
@@ -236,17 +198,13 @@ _WAKE_PEERS: LiteralString = """
 """
 
 
-async def _connect(conninfo: str, channels: tuple[str, ...]) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name=_name(channels))
-
-
 def _queues(channels: tuple[str, ...]) -> list[str] | None:
     """None where every queue is served."""
     named = [channel.removeprefix(_QUEUE) for channel in channels if channel.startswith(_QUEUE)]
     return named if len(named) == len(channels) else None
 
 
-def _name(channels: tuple[str, ...]) -> str:
+def name(channels: tuple[str, ...]) -> str:
     """Workers that serve the same queues find each other by it in pg_stat_activity."""
     return f"postflow bell {_group(channels) & 0xFFFFFFFF:08x}"
 

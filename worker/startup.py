@@ -1,6 +1,7 @@
 """What a worker does before its first job: check the settings and the schema, and say what it is going to do."""
 
 import contextlib
+from collections.abc import Iterable
 
 import psycopg
 import structlog
@@ -10,7 +11,7 @@ from postflow import config, db, doctor, logs, runs
 log = structlog.stdlib.get_logger("postflow.worker")
 
 
-def begin(concurrency: int, stop_s: float) -> None:
+def begin(queues: Iterable[str] | None, concurrency: int, stop_s: float) -> None:
     """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first post."""
     settings = config.load()
     logs.configure(settings)
@@ -20,7 +21,13 @@ def begin(concurrency: int, stop_s: float) -> None:
         finding = doctor.clocks(conn)
         if not finding.well:
             log.warning("the clocks differ", sentence=finding.sentence)
-        log.info("worker starts", concurrency=concurrency, stop_s=stop_s, posts_waiting=row[0] if row else 0)
+        log.info(
+            "worker starts",
+            queues=",".join(queues) if queues else "all",
+            concurrency=concurrency,
+            stop_s=stop_s,
+            posts_waiting=row[0] if row else 0,
+        )
         _list_periodic_jobs(conn, settings)
 
 

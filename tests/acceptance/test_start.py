@@ -19,6 +19,8 @@ def test_it_lists_every_periodic_job_with_its_next_run(settings: config.Settings
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "posts_waiting=0" in said
+    assert "queues=all" in said
+    assert "concurrency=20" in said
     for job in periodic.JOBS:
         assert f"name={job.name}" in said
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from procrastinate import sql
 
-from worker import bell
+from worker import bell, listening
 
 AN_HOUR_S = 3600.0
 PATIENCE_S = 30.0
@@ -29,7 +29,7 @@ class Start(NamedTuple):
     worker: int
 
 
-class Counted(bell.PunctualConnector):
+class Counted(listening.PunctualConnector):
     """Counts how often its worker asks for a job."""
 
     claims = 0
@@ -55,7 +55,7 @@ class Crowd:
             await self._add(concurrency, queues)
 
     async def _add(self, concurrency: int, queues: list[str] | None) -> None:
-        number, room = len(self._apps), bell.Room()
+        number, room = len(self._apps), listening.Room()
         connector = Counted(conninfo=self._url, room=room, min_size=1, max_size=2)
         self._connectors.append(connector)
         app = procrastinate.App(connector=connector)
@@ -300,7 +300,7 @@ def test_a_worker_is_full_when_all_its_slots_are_taken_and_free_again_after_a_fa
         concurrency = 2
 
     async def seen() -> list[bool]:
-        room, free = bell.Room(), []
+        room, free = listening.Room(), []
 
         async def inner() -> None:
             free.append(room.is_free())
