@@ -1,4 +1,4 @@
-"""`postflow dev` as a whole behind headless Chromium: one start and one browser for all tests of a process."""
+"""`postflow dev` as a whole behind headless Chromium: one start for all tests of a process, one browser a module."""
 
 import os
 import re
@@ -79,8 +79,9 @@ def free_port(run: int) -> int:
     pytest.fail("no free ports")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """No wider than a module: while Playwright is open, an event loop runs in this thread and asyncio.run() is refused."""
     with (
         sync_playwright() as driver,
         driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
