@@ -169,6 +169,10 @@ class Sandbox:
         """The sandbox's clock, epoch seconds."""
         return self.network.clock.now()
 
+    def wait_until_left_alone(self) -> None:
+        """Return once every connection is over: what a client asked before it went has been done by then."""
+        self._wait(self._left_alone())
+
     def signed_request(self, account: Credentials, secret: str | None = None, user_id: str | None = None) -> str:
         """What Meta would post to a deauthorise or data-deletion callback for this account; through Facebook Login
         for its person.
@@ -205,6 +209,12 @@ class Sandbox:
         await self._listen(one, 0)
         self.network.instances[one.name] = one
         return one
+
+    async def _left_alone(self) -> None:
+        quiet = 0
+        while quiet < 3:  # a connection that was made a moment ago is not among them yet
+            await asyncio.sleep(0.002)
+            quiet = 0 if self._connections else quiet + 1
 
     async def _open_all(self) -> None:
         await self._listen(self.network.control, self.port)

@@ -44,23 +44,29 @@ def settings(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Iter
         database.close(app)
 
 
-@pytest.fixture
-async def account_id(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+async def connected(
+    conn: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, user_id: int, handle: str
+) -> int:
     """Through Facebook Login: two tokens to look with."""
-    given = sandbox.add_account("instagram", "wren", flavour="facebook")
+    given = sandbox.add_account("instagram", handle, flavour="facebook")
     assert given.user_token
-    servers.save(db, await platforms.get("instagram").server(engine.http, ""))
+    servers.save(conn, await platforms.get("instagram").server(engine.http, ""))
     keys = Keys(access_token=SecretStr(given.access_token), user_token=SecretStr(given.user_token), flavour="facebook")
     return accounts.connect(
-        db,
-        ada,
+        conn,
+        user_id,
         platform="instagram",
         base_url="",
         option="facebook-login",
-        profile=Profile(remote_id=given.account_id, handle="@wren"),
+        profile=Profile(remote_id=given.account_id, handle=f"@{handle}"),
         credentials=keys,
         keys=engine.settings.encryption_keys,
     ).id
+
+
+@pytest.fixture
+async def account_id(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+    return await connected(db, engine, sandbox, ada, "wren")
 
 
 @pytest.fixture

@@ -1,0 +1,130 @@
+"""Kills a worker at every single step of a post's path, one after the other, and looks what becomes of the post."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count, zip_longest
+from typing import Any, NamedTuple
+
+import psycopg
+
+from postflow.models import Delivery
+from postflow.publishing import Engine
+from sandbox import Sandbox
+from tests.engine import lifetime
+
+#: Given a text that no other post has, a post of one or more parts; the parts' texts begin with it.
+Post = Callable[[str], Awaitable[list[Delivery]]]
+
+_ENV = ("DATABASE_URL", "POSTFLOW_")
+
+
+class Life(NamedTuple):
+    killed: bool
+    steps: list[str]
+
+
+class Workers:
+    """Forked off a process that has everything imported: a hundred of them live and die in seconds."""
+
+    def __init__(self, forge: "subprocess.Popen[str]") -> None:
+        self._forge = forge
+
+    async def live(self, task: dict[str, Any], dies_at: int) -> Life:
+        env = {name: value for name, value in os.environ.items() if name.startswith(_ENV)}
+        line = json.dumps({"env": env, "dies_at": dies_at, "task": task})
+        answer = json.loads(await asyncio.to_thread(self._asked, line))
+        assert answer["exit"] == 0, "the worker ended by itself, with an error"
+        assert answer["signal"] in (0, 9)
+        return Life(answer["signal"] == 9, answer["steps"])
+
+    def _asked(self, line: str) -> str:
+        assert self._forge.stdin and self._forge.stdout
+        self._forge.stdin.write(f"{line}\n")
+        self._forge.stdin.flush()
+        return self._forge.stdout.readline()
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[Workers]:
+    command = [sys.executable, "-m", "tests.engine.mortal"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forge:
+        yield Workers(forge)
+        assert forge.stdin
+        forge.stdin.close()
+
+
+@dataclasses.dataclass
+class Loop:
+    """`at_every_step` kills at the first step, at the second… until a worker lives to the end of the path."""
+
+    workers: Workers
+    conn: psycopg.Connection
+    engine: Engine
+    sandbox: Sandbox
+    stride_s: float = lifetime.STRIDE_S
+    clock_moves: bool = False  # the network's, too
+
+    def __post_init__(self) -> None:
+        # No connection is kept: when the last is over, the network has done all it was asked.
+        self.engine = dataclasses.replace(self.engine, http=self.engine.commit_http)
+
+    async def at_every_step(self, post: Post, name: str) -> list[str]:
+        """The names of all steps. Raises AssertionError naming each step that was not survived."""
+        died_at, lost = list[str](), list[str]()
+        for step in count(1):
+            text = f"{name}, step {step:03}:"
+            deliveries = await post(text)
+            life = await self.workers.live(self._task(deliveries), step)
+            await asyncio.to_thread(self.sandbox.wait_until_left_alone)
+            await lifetime.to_rest(self.engine, self.conn, **self._task(deliveries))
+            where = life.steps[-1] if life.killed else "the end"
+            lost += [f"{step} {where}: {what}" for what in self._wrong(text, deliveries)]
+            if not life.killed:
+                assert not lost, "\n".join(lost)
+                assert died_at == life.steps, _told_apart(died_at, life.steps)
+                return life.steps
+            died_at.append(where)
+        raise AssertionError
+
+    def _task(self, deliveries: list[Delivery]) -> dict[str, Any]:
+        return {
+            "delivery_ids": [one.id for one in deliveries],
+            "stride_s": self.stride_s,
+            "clock_url": f"{self.sandbox.control_url}/_sandbox/clock" if self.clock_moves else None,
+        }
+
+    def _wrong(self, text: str, deliveries: list[Delivery]) -> Iterator[str]:
+        """Each part is out exactly once, in its order, and the row knows which one it is."""
+        out = self.sandbox.ledger.statuses(text=text, published=True)
+        rows = self.conn.execute(
+            "SELECT d.status, d.remote_id, coalesce(d.error, ''), p.content->>'text',"
+            " (SELECT e.status FROM delivery_events e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)"
+            " FROM deliveries d JOIN posts p ON p.id = d.post_id WHERE d.id = ANY(%s) ORDER BY d.id",
+            [[one.id for one in deliveries]],
+        ).fetchall()
+        parent = None
+        for status, remote_id, error, said, told in rows:
+            there = [one for one in out if one.text == said]
+            if len(there) != 1 or status != "published" or there[0].id != remote_id:
+                yield f"{status} {error!r}, {len(there)} times on the network"
+            elif there[0].in_reply_to_id != parent:
+                yield "it answers to another post than the part before it"
+            elif told != status:
+                yield f"its story ends with {told}, and it is {status}"
+            parent = remote_id
+        if len(out) > len(rows):
+            yield f"{len(out)} posts for {len(rows)} parts"
+
+
+def _told_apart(died_at: list[str], steps: list[str]) -> str:
+    """Where the last life went another way than those before it: then not every step was tried."""
+    pairs = zip_longest(died_at, steps)
+    return next(
+        f"step {number}: {one!r} and then {other!r}" for number, (one, other) in enumerate(pairs, 1) if one != other
+    )

@@ -1,0 +1,101 @@
+"""A worker killed at every single step of a post's path, on the networks of the Mastodon family: once, whatever step it was."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from postflow import config, publishing
+from postflow.models import Delivery
+from sandbox import Sandbox
+from tests.engine import kills
+from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+
+FAMILY = ["mastodon", "gotosocial", "pixelfed"]
+COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
+ON_THE_WAY = {
+    "committed: arrows.claim_to_prepare",
+    "committed: arrows.checkpoint",
+    "reached: checkpoint",
+    "in transaction: arrows.mark_ready",
+    "committed: publishing._ready",
+    "committed: arrows.claim_to_send",
+    "leaving: POST /api/v1/statuses",
+    "all out: POST /api/v1/statuses",
+    "answer in: POST /api/v1/statuses",
+    "in transaction: arrows.mark_published",
+    "committed: publishing._write_published",
+}
+LOOKING = {"committed: arrows.claim_to_look", "reached: looked"}
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[kills.Workers]:
+    with kills.workers() as forked:
+        yield forked
+
+
+@pytest.fixture
+def loop(
+    workers: kills.Workers, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox
+) -> Iterator[kills.Loop]:
+    yield kills.Loop(workers, db, engine, sandbox)
+    sandbox.faults.clear()
+
+
+@pytest.mark.parametrize("instance", FAMILY)
+async def test_pictures_go_out_exactly_once_whichever_step_their_worker_dies_at(
+    instance: str,
+    loop: kills.Loop,
+    db: psycopg.Connection,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, loop.engine, sandbox, ada, instance, "killed-with-pictures")
+    media = (a_picture(db, ada), a_picture(db, ada))
+
+    async def post(text: str) -> list[Delivery]:
+        return scheduled(db, settings, ada, (account,), text, media=media)
+
+    steps = await loop.at_every_step(post, f"pictures, {instance}")
+    assert set(steps) >= ON_THE_WAY
+    assert sum(step.startswith("leaving: POST") and step.endswith("/media") for step in steps) == len(media)
+
+
+async def test_a_thread_goes_out_once_and_in_order_whichever_step_its_worker_dies_at(
+    loop: kills.Loop, db: psycopg.Connection, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, loop.engine, sandbox, ada, "mastodon", "killed-in-a-thread")
+
+    async def post(text: str) -> list[Delivery]:
+        return scheduled(db, settings, ada, (account,), f"{text} one", thread=(f"{text} two",))
+
+    steps = await loop.at_every_step(post, "a thread")
+    assert steps.count("leaving: POST /api/v1/statuses") == 2
+
+
+@pytest.mark.parametrize("fault", ["drop_after_commit", "drop_before"])
+@pytest.mark.parametrize("instance", FAMILY)
+async def test_a_lost_answer_is_looked_up_whichever_step_the_looking_worker_dies_at(
+    instance: str,
+    fault: str,
+    loop: kills.Loop,
+    db: psycopg.Connection,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, loop.engine, sandbox, ada, instance, f"killed-looking-{fault}")
+    media = (a_picture(db, ada),)
+
+    async def post(text: str) -> list[Delivery]:
+        [delivery] = scheduled(db, settings, ada, (account,), text, media=media)
+        sandbox.faults.add(fault, instance=instance, **COMMIT)
+        await publishing.publish(loop.engine, delivery.id)
+        assert status_of(db, delivery) == "unknown"
+        return [delivery]
+
+    steps = await loop.at_every_step(post, f"{fault}, {instance}")
+    assert set(steps) >= LOOKING
+    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
