@@ -67,6 +67,15 @@ def first_of(conn: Connection, user_id: int, post_id: int) -> int:
     return row[0]
 
 
+def hold(conn: Connection, user_id: int, post_id: int) -> None:
+    """Keeps everybody else's changes to the post's whole thread out until the transaction ends. Raises NotFound.
+
+    Whoever waits here reads parts, revisions and deliveries after the other has committed, never before.
+    """
+    first = first_of(conn, user_id, post_id)
+    conn.execute("SELECT FROM posts WHERE id = %(id)s FOR NO KEY UPDATE", {"id": first})
+
+
 def lines(conn: Connection, user_id: int, post_ids: Sequence[int]) -> dict[int, list[Line]]:
     """Deliveries with their accounts, by post."""
     rows = deliveries.of_posts(conn, user_id, post_ids)

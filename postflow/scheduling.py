@@ -1,8 +1,9 @@
 """The story before post_date: schedule, edit, move, cancel, ask again. Called by the web inside one transaction.
 
 Functions return the deliveries that need a wake-up call; the caller defers the jobs on the same connection, so that
-row and job commit or vanish together. Rows are locked first: a worker that claims at the same instant either comes
-before (then the person is told it is too late) or after (then it finds the new state).
+row and job commit or vanish together. Rows are locked before they are read, the post's first and then its deliveries':
+of two windows one finds what the other has done, and a worker that claims at the same instant either comes before
+(then the person is told it is too late) or after (then it finds the new state).
 """
 
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def save_draft(
             return _sent_before(conn, user_id, before, new)[0]
         draft_id = before.id
     if draft_id is not None:
+        posts.hold(conn, user_id, draft_id)
         old = posts.get(conn, user_id, draft_id)
         if not old.is_draft:
             raise Conflict("This draft has been scheduled meanwhile.")
@@ -178,8 +180,10 @@ def _own_delivery(conn: Connection, user_id: int, delivery_id: int) -> Delivery:
 
 def _locked(conn: Connection, user_id: int, post_id: int) -> tuple[list[Post], list[Delivery]]:
     """All parts and their deliveries, held until the transaction ends. Raises NotFound."""
-    posts.get(conn, user_id, post_id)
+    posts.hold(conn, user_id, post_id)
     parts = posts.thread(conn, user_id, post_id)
+    if not parts:  # deleted while we waited
+        raise NotFound("There is no such post.")
     return parts, deliveries.of_posts(conn, user_id, [part.id for part in parts], lock=True)
 
 
