@@ -4,6 +4,7 @@
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
+    python3 run.py chaos [...]  thousands of posts while workers are killed and the database restarts: none twice, none lost
     python3 run.py lint         ruff, basedpyright, import-linter
     python3 run.py <command> [...]              any other `postflow` command
 
@@ -52,6 +53,8 @@ def plan(words):
         return ["lint"], [command.split() for command in commands]
     if first == "bench":
         return ["bench"], [["python", "-m", "benchmarks", *rest]]
+    if first == "chaos":
+        return [], [["python", "-m", "chaos", *rest]]
     if first and not first.startswith("-"):
         return [], [["postflow", *words]]
     return [], [["postflow", "dev", *words]]

@@ -5,6 +5,7 @@ from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from postflow import platforms
 from postflow.config import Settings
@@ -176,7 +177,11 @@ async def lose_sending(conn: AsyncConnection, look_at: datetime) -> list[Oversle
          WHERE id IN (SELECT id FROM deliveries WHERE status = 'sending' AND wake_at < clock_timestamp()
                        LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
-        {"sentence": "The worker stopped while it was sending; looking whether it went out.", "look_at": look_at},
+        {
+            "sentence": "The worker stopped while it was sending; looking whether it went out.",
+            "detail": Jsonb({"code": "worker_gone"}),
+            "look_at": look_at,
+        },
     )
 
 
@@ -201,7 +206,7 @@ async def overslept(conn: AsyncConnection) -> list[Overslept]:
 
 async def _overslept(conn: AsyncConnection, update: LiteralString, params: dict[str, Any]) -> list[Overslept]:
     async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
-        await cursor.execute(told(update), {**params, "detail": "{}", "batch": BATCH})
+        await cursor.execute(told(update), {"detail": "{}", "batch": BATCH, **params})
         moved = await cursor.fetchall()
     if not moved:
         return []

@@ -21,6 +21,7 @@ CHECKOUT = Path(run.__file__).parent
         ("doctor", "postflow doctor"),
         ("create-user --email a@b.example", "postflow create-user --email a@b.example"),
         ("test tests/ground -k migr", "pytest tests/ground -k migr"),
+        ("chaos --kills 9 --json", "python -m chaos --kills 9 --json"),
     ],
 )
 def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
