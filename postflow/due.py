@@ -54,13 +54,18 @@ class Timing(Value):
         latest = max(reason for reason in reasons if reason is not None)
         return latest if latest > now else None
 
-    def is_stale(self, now: datetime) -> bool:
+    def held_until(self) -> datetime | None:
+        """When a pause that ends before the date is over; None when nothing of that kind holds it."""
+        ends = max((one for one in (self.not_before, self.throttled_until) if one), default=self.now)
+        return ends if self.account_is_active and self.now < ends < self.post_date else None
+
+    def is_stale(self, at: datetime) -> bool:
         """Uploads and containers die on the network's side; a network no longer registered fails later, plainly."""
         try:
             life_s = platforms.get(self.platform).staged_life_s
         except NotFound:
             return False
-        return self.staged_at is not None and now - self.staged_at > timedelta(seconds=life_s)
+        return self.staged_at is not None and at - self.staged_at > timedelta(seconds=life_s)
 
     def restaged(self) -> "Timing":
         return self.model_copy(update={"status": DeliveryStatus.scheduled, "staged_at": None})

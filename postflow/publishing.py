@@ -14,10 +14,11 @@ import asyncio
 import contextlib
 import random
 import secrets
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
 import psycopg
@@ -53,6 +54,7 @@ from postflow.models import (
     SafeToResend,
     Verdict,
 )
+from postflow.platforms import answers
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.publishing")
@@ -68,6 +70,7 @@ LONGEST_BACKOFF_S = 3600.0
 PUT_OFF_S = 120.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
 TIMER_MARGIN_S = 0.0003
+TOO_OLD = "What was prepared is too old for its date; preparing it anew."
 #: Out of reach, full, or read-only.
 DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
 
@@ -105,6 +108,20 @@ def engine_over(settings: Settings, pool: AsyncConnectionPool) -> Engine:
     )
 
 
+class _Deadline(NamedTuple):
+    """An instant by the loop's clock and by the wall's: the former stands still while a machine is suspended."""
+
+    loop_s: float
+    wall_s: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "_Deadline":
+        return cls(asyncio.get_running_loop().time() + seconds, time.time() + seconds)
+
+    def has_passed(self) -> bool:
+        return asyncio.get_running_loop().time() > self.loop_s or time.time() > self.wall_s
+
+
 class ClaimLost(Exception):
     """The row was edited, cancelled or taken over; whatever we were doing is no longer wanted."""
 
@@ -118,6 +135,7 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     async with engine.pool.connection() as conn:
         delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
     if delivery is None:
+        await _not_yet(engine, delivery_id)
         return None
     engine.reached("preparing")
     try:
@@ -138,6 +156,23 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
         log.exception("preparing ended unexpectedly", delivery=delivery.id)
         await _could_not(engine, delivery, claim, _unmapped(error), story="prepare")
     return None
+
+
+async def _not_yet(engine: Engine, delivery_id: int) -> None:
+    """What could not be claimed, and can be before its date: so that it is on time all the same.
+
+    Its account was told to wait, but not up to the date; or the post was moved so far away that what is prepared will
+    be too old by then.
+    """
+    async with db.async_transaction(engine.pool) as conn:
+        timing = await due.timing(conn, delivery_id)
+        if timing is None:
+            return
+        at = timing.held_until() if timing.status is DeliveryStatus.scheduled else None
+        if timing.status is DeliveryStatus.ready and timing.is_stale(timing.post_date):
+            at = timing.now if await arrows.restage(conn, delivery_id, TOO_OLD) else None
+        if at:
+            await engine.wake(conn, "prepare", delivery_id, at)
 
 
 async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
@@ -198,7 +233,7 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
     instant = _instant(engine, timing)
     if timing.status is DeliveryStatus.ready and timing.is_stale(timing.now):
         async with engine.pool.connection() as conn:
-            await arrows.restage(conn, delivery_id, "What was prepared is too old by now; preparing it anew.")
+            await arrows.restage(conn, delivery_id, TOO_OLD)
             timing = timing.restaged()
     if timing.status is DeliveryStatus.scheduled and await prepare(engine, delivery_id) is None:
         return None
@@ -292,11 +327,12 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
     if instant is not None:
         await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
+    leave_by = _Deadline.after(engine.settings.request_timeout_s)
     sending = await _claim_to_send(engine, delivery, claim, parcel)
     if sending is None:
         return None
     engine.reached("sending")
-    return await _commit(engine, sending, claim, platform, parcel, staged)
+    return await _commit(engine, sending, claim, platform, parcel, staged, leave_by)
 
 
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
@@ -320,12 +356,20 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
 
 
 async def _commit(
-    engine: Engine, delivery: Delivery, claim: str, platform: Platform, parcel: Outgoing, staged: BaseModel
+    engine: Engine,
+    delivery: Delivery,
+    claim: str,
+    platform: Platform,
+    parcel: Outgoing,
+    staged: BaseModel,
+    leave_by: _Deadline,
 ) -> Delivery | None:
+    """`leave_by` lies before the end of the lease: a process that was frozen after its intent was written finds the time
+    gone and sends nothing any more, whoever has taken up the row since.
+    """
     try:
         async with access.watched(engine.pool, engine.settings, parcel.login):
-            async with asyncio.timeout(engine.settings.request_timeout_s):
-                receipt = await platform.commit(engine.commit_http, parcel, staged)
+            receipt = await _in_time(platform.commit(engine.commit_http, parcel, staged), leave_by)
     except PublishError as error:
         await _to_the_end(_not_confirmed(engine, delivery, claim, error))
         return None
@@ -338,6 +382,18 @@ async def _commit(
         return None
     engine.reached("answered")
     return await _published(engine, delivery, claim, platform, parcel, receipt)
+
+
+async def _in_time(committing: Coroutine[Any, Any, Receipt], leave_by: _Deadline) -> Receipt:
+    """Raises Retry when it is too late to begin, OutcomeUnknown when the answer takes too long."""
+    if leave_by.has_passed():
+        committing.close()
+        raise Retry("The worker stood still before it could send anything.", retry_in_s=1, code="worker_stalled")
+    try:
+        async with asyncio.timeout_at(leave_by.loop_s):
+            return await committing
+    except TimeoutError:
+        raise answers.lost("no answer in time") from None
 
 
 async def _published(
@@ -523,6 +579,11 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     except asyncio.CancelledError:
         await _hand_back_looking(engine, delivery, claim)
         raise
+    except DATABASE_GONE:
+        raise
+    except Exception as error:
+        log.exception("looking ended unexpectedly", delivery=delivery.id)
+        return await _cannot_look(engine, delivery, claim, _unmapped(error))
     engine.reached("looked")
     if isinstance(verdict, Found):
         return await _published(engine, delivery, None, platform, parcel, verdict.receipt)
@@ -549,11 +610,8 @@ async def _looked(
         taken_remote_ids=taken,
         now=now,
     )
-    try:
-        async with access.watched(engine.pool, engine.settings, parcel.login):
-            return await platform.reconcile(engine.http, parcel, staged, attempt)
-    except httpx.HTTPError as error:
-        return LookAgain(in_s=min(600, 30 * 2**delivery.looks), why=f"The network cannot be asked: {error!s:.80}")
+    async with access.watched(engine.pool, engine.settings, parcel.login):
+        return await platform.reconcile(engine.http, parcel, staged, attempt)
 
 
 async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:

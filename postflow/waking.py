@@ -49,7 +49,7 @@ def publish_later(conn: Connection, deliveries: Sequence[Delivery]) -> None:
     for delivery in deliveries:
         if delivery.wake_at is None:
             continue
-        if delivery.status is DeliveryStatus.scheduled:
+        if delivery.status in (DeliveryStatus.scheduled, DeliveryStatus.ready):  # ready: it may be too old by then
             wanted.append(("prepare", delivery.id, delivery.wake_at - timedelta(seconds=leads[delivery.account_id])))
         wanted.append(("publish", delivery.id, delivery.wake_at - timedelta(seconds=HEAD_START_S)))
     if wanted:

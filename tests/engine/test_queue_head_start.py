@@ -7,11 +7,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, publishing, waking
+from postflow import config, publishing, scheduling, waking
 from sandbox import Sandbox
-from tests.engine.conftest import an_account, scheduled, status_of
+from tests.engine import lifetime
+from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
 SOON = timedelta(seconds=waking.HEAD_START_S)
+
+
+def jobs(db: psycopg.Connection) -> list[Any]:
+    return db.execute("SELECT task_name, scheduled_at FROM procrastinate_jobs ORDER BY id").fetchall()
 
 
 def publish_jobs(db: psycopg.Connection) -> list[Any]:
@@ -94,3 +99,55 @@ async def test_a_post_moved_while_it_waits_is_left_to_its_new_date(
     db.execute("UPDATE posts SET post_date = now() + interval '1 day'")
     assert await waiting is None
     assert sandbox.ledger.times_published("moved away") == 0
+
+
+async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew_before_its_new_date(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "pixelfed", "moved-far")
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    [delivery] = scheduled(db, settings, ada, (account,), "in two hours", media=(a_picture(db, ada),), at=soon)
+    before = await publishing.prepare(engine, delivery.id)
+    later = soon + timedelta(hours=2)
+    with db.transaction():
+        moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
+        waking.publish_later(db, moved)
+    assert ("prepare", later - timedelta(seconds=600)) in jobs(db)
+    db.execute("DELETE FROM procrastinate_jobs")
+    await publishing.prepare(engine, delivery.id)  # as its job does
+    [(story, _)] = jobs(db)
+    await lifetime.STORIES[story](engine, delivery.id)
+    row = db.execute("SELECT status, staged, staged_at > now() - interval '1 minute' FROM deliveries").fetchone()
+    assert before and row and row[0] == "ready" and row[1] != before.staged and row[2]
+    assert before.staged and row[1]["uploads"][0]["remote_id"] != before.staged["uploads"][0]["remote_id"]
+
+
+async def test_a_post_moved_a_little_keeps_what_is_prepared(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "pixelfed", "moved-near")
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    [delivery] = scheduled(db, settings, ada, (account,), "a little later", media=(a_picture(db, ada),), at=soon)
+    before = await publishing.prepare(engine, delivery.id)
+    with db.transaction():
+        scheduling.move(
+            db, ada, delivery.post_id, soon + timedelta(minutes=30), now=datetime.now(UTC), settings=settings
+        )
+    assert await publishing.prepare(engine, delivery.id) is None
+    row = db.execute("SELECT status, staged FROM deliveries").fetchone()
+    assert before and row == ("ready", before.staged)
+
+
+async def test_a_post_whose_account_is_told_to_wait_is_prepared_when_that_is_over(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "told-to-wait")
+    [delivery] = scheduled(db, settings, ada, (account,), "held a while", at=datetime.now(UTC) + timedelta(minutes=9))
+    db.execute("UPDATE accounts SET throttled_until = now() + interval '5 minutes'")
+    [(free_at,)] = db.execute("SELECT throttled_until FROM accounts").fetchall()
+    assert await publishing.prepare(engine, delivery.id) is None
+    assert ("prepare", free_at) in jobs(db)
+    db.execute("UPDATE accounts SET throttled_until = now() + interval '1 hour'")
+    known = len(jobs(db))
+    assert await publishing.prepare(engine, delivery.id) is None  # not before its date: its own job comes then
+    assert len(jobs(db)) == known
