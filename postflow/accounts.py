@@ -3,6 +3,7 @@
 What the web reads takes `user_id`: somebody else's account is not found. The async functions are the worker's.
 """
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import LiteralString, NamedTuple
@@ -13,7 +14,7 @@ from psycopg.rows import class_row, dict_row
 from pydantic import SecretStr
 
 from postflow import crypto, platforms
-from postflow.errors import NotFound, Unauthorized
+from postflow.errors import Misconfigured, NotFound, Unauthorized
 from postflow.models import Account, AppRegistration, Credentials, Login, Profile, Server
 
 Keys = Sequence[SecretStr]
@@ -80,11 +81,12 @@ def of_user(conn: Connection, user_id: int, *, with_disconnected: bool = False) 
         return cursor.execute(query, {"user_id": user_id, "all": with_disconnected}).fetchall()
 
 
-def get(conn: Connection, user_id: int, account_id: int) -> Account:
-    """Raises NotFound."""
+def get(conn: Connection, user_id: int, account_id: int, *, lock: bool = False) -> Account:
+    """`lock` holds it until the transaction ends, before anything of its posts is locked. Raises NotFound."""
     query: LiteralString = "SELECT " + _COLUMNS + " FROM accounts WHERE id = %(id)s AND user_id = %(user_id)s"
+    held: LiteralString = " FOR NO KEY UPDATE"
     with conn.cursor(row_factory=class_row(Account)) as cursor:
-        found = cursor.execute(query, {"id": account_id, "user_id": user_id}).fetchone()
+        found = cursor.execute(query + held if lock else query, {"id": account_id, "user_id": user_id}).fetchone()
     if found is None:
         raise NotFound("There is no such account.")
     return found
@@ -172,13 +174,20 @@ def login_of(conn: Connection, user_id: int, account_id: int, keys: Keys) -> Log
 
 
 def logins(conn: Connection, platform: str, keys: Keys) -> list[Login]:
-    """Every account on this network that can still be opened, of anyone here; locked while a transaction is open."""
+    """Every account on this network that can still be opened, of anyone here; locked while a transaction is open.
+
+    One whose key is lost is passed over: it must not stand in the way of the others.
+    """
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT id FROM accounts WHERE platform = %(platform)s AND sealed IS NOT NULL ORDER BY id FOR UPDATE",
+            "SELECT id FROM accounts WHERE platform = %(platform)s AND sealed IS NOT NULL ORDER BY id FOR NO KEY UPDATE",
             {"platform": platform},
         ).fetchall()
-        return [_login(cursor.execute(_LOGIN, {"id": row["id"]}).fetchone(), keys) for row in rows]
+        found = []
+        for row in rows:
+            with contextlib.suppress(Misconfigured):
+                found.append(_login(cursor.execute(_LOGIN, {"id": row["id"]}).fetchone(), keys))
+        return found
 
 
 def forget_person(conn: Connection, account_id: int) -> None:
@@ -194,7 +203,9 @@ def forget_person(conn: Connection, account_id: int) -> None:
 
 
 def shares_token(conn: Connection, login: Login, keys: Keys) -> bool:
-    """Does any other account, of anyone here, stand on this very token? Sealed texts differ, so each is opened."""
+    """Does any other account, of anyone here, stand on this very token? Sealed texts differ, so each is opened; what
+    cannot be opened may, so that nobody's access is taken away.
+    """
     rows = conn.execute(
         """
         SELECT sealed FROM accounts
@@ -203,7 +214,10 @@ def shares_token(conn: Connection, login: Login, keys: Keys) -> bool:
         {"platform": login.account.platform, "base_url": login.account.base_url, "id": login.account.id},
     ).fetchall()
     model = platforms.get(login.account.platform).credentials_model
-    others = [crypto.unseal(keys, row[0], model) for row in rows]
+    try:
+        others = [crypto.unseal(keys, row[0], model) for row in rows]
+    except Misconfigured:
+        return True
     return any(_same_grant(login.credentials, other) for other in others)
 
 

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from postflow.deliveries import COLUMNS, told
-from postflow.models import Delivery, Receipt
+from postflow.models import Delivery, Receipt, storable
 
 #: The person may have cancelled, moved or edited; the account may wait or be cut off.
 _MAY_GO: LiteralString = """
@@ -105,6 +105,7 @@ async def give_back(
                staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
                staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
                key_no = key_no + %(new_key)s::int, not_before = %(not_before)s,
+               first_sent_at = CASE WHEN status = 'sending' AND first_sent_at = sent_at THEN NULL ELSE first_sent_at END,
                wake_at = greatest(p.post_date, coalesce(%(not_before)s, clock_timestamp()))
           FROM posts p
          WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status IN ('preparing', 'sending')
@@ -124,14 +125,16 @@ async def give_back(
 
 
 async def restage(conn: AsyncConnection, delivery_id: int, sentence: str) -> Delivery | None:
-    """ready → scheduled: what was prepared is too old to be relied on."""
+    """ready → scheduled: what was prepared is too old to be relied on. Not while a container may have been published:
+    it is the only handle on what became of it.
+    """
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), staged = NULL, staged_at = NULL,
                wake_at = greatest(p.post_date, clock_timestamp())
           FROM posts p
-         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready' AND first_sent_at IS NULL
         """,
         {"id": delivery_id},
         sentence,
@@ -142,30 +145,44 @@ async def restage(conn: AsyncConnection, delivery_id: int, sentence: str) -> Del
 
 
 async def claim_to_send(
-    conn: AsyncConnection, delivery: Delivery, claim: str, lease_s: float, payload_hash: str, reply_to: str | None
+    conn: AsyncConnection,
+    delivery: Delivery,
+    claim: str,
+    lease_s: float,
+    payload_hash: str,
+    reply_to: str | None,
+    *,
+    late_s: float,
+    pace_s: float,
 ) -> Delivery | None:
     """ready → sending: the intent, committed before the request leaves.
 
-    None when it is not due, held, edited meanwhile, or when another post of this account is being sent: whoever
-    finishes that one wakes the next (`next_waiting`). A part of a thread waits for the part before it, and `reply_to`
-    must be that part as it went out: what was gathered before it did would leave without its parent.
+    None when it is not due, held, changed since `delivery` was read (`status_at` tells: a row that waited for a person's
+    transaction is looked at anew, what it is joined with is not), or when another post of this account is being sent:
+    whoever finishes that one wakes the next (`next_waiting`). What is later than `late_s` keeps `pace_s` to the account's
+    post before. A part of a thread waits for the part before it, and `reply_to` must be that part as it went out: what
+    was gathered before it did would leave without its parent.
     """
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'sending', status_at = clock_timestamp(), claim = %(claim)s,
-               attempt_no = attempt_no + 1, sent_at = clock_timestamp(), payload_hash = %(payload_hash)s,
-               first_sent_at = coalesce(first_sent_at, clock_timestamp()), looks = 0, absent_looks = 0,
+               attempt_no = attempt_no + 1, sent_at = moment.at, payload_hash = %(payload_hash)s,
+               first_sent_at = coalesce(first_sent_at, moment.at), looks = 0, absent_looks = 0,
                first_absent_at = NULL, wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-          FROM posts p
+          FROM posts p, (SELECT clock_timestamp() AS at) moment
          WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
+           AND deliveries.status_at = %(status_at)s
            AND deliveries.revision = %(revision)s AND p.revision = %(revision)s
            AND p.post_date <= clock_timestamp()
            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id
                    AND before.account_id = deliveries.account_id AND before.status = 'published'
-                   AND before.remote_id IS NOT DISTINCT FROM %(reply_to)s))
+                   AND before.remote_id = %(reply_to)s))
            AND NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
                    AND other.status = 'sending')
+           AND (greatest(p.post_date, deliveries.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
+                OR NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
+                   AND other.sent_at > clock_timestamp() - make_interval(secs => %(pace_s)s)))
         """
         + _MAY_GO,
         {
@@ -173,8 +190,11 @@ async def claim_to_send(
             "claim": claim,
             "lease_s": lease_s,
             "revision": delivery.revision,
+            "status_at": delivery.status_at,
             "payload_hash": payload_hash,
             "reply_to": reply_to,
+            "late_s": late_s,
+            "pace_s": pace_s,
         },
         "Sending.",
     )
@@ -220,36 +240,42 @@ async def mark_failed(
     delivery_id: int,
     claim: str | None,
     *,
+    as_of: datetime,
     code: str,
     sentence: str,
     next_step: str | None,
     detail: Mapping[str, Any],
 ) -> Delivery | None:
-    """scheduled, ready (no claim), preparing, sending (by the claim) → failed: it was not published and will not be."""
+    """scheduled, ready (no claim), preparing, sending (by the claim) → failed: it was not published and will not be.
+
+    Without a claim it is said of the row as it was `as_of` its last change: a person's newer word counts more.
+    """
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'failed', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
                error_code = %(code)s, error = %(sentence)s, next_step = %(next_step)s
          WHERE id = %(id)s AND ((status IN ('preparing', 'sending') AND claim = %(claim)s)
-               OR (status IN ('scheduled', 'ready') AND %(claim)s::text IS NULL))
+               OR (status IN ('scheduled', 'ready') AND status_at = %(as_of)s AND %(claim)s::text IS NULL))
         """,
-        {"id": delivery_id, "claim": claim, "code": code, "next_step": next_step},
+        {"id": delivery_id, "claim": claim, "as_of": as_of, "code": code, "next_step": next_step},
         sentence,
         detail,
     )
 
 
-async def mark_missed(conn: AsyncConnection, delivery_id: int, sentence: str, next_step: str) -> Delivery | None:
-    """scheduled, ready → missed: too late to be sent without asking."""
+async def mark_missed(
+    conn: AsyncConnection, delivery_id: int, sentence: str, next_step: str, *, as_of: datetime
+) -> Delivery | None:
+    """scheduled, ready → missed: too late to be sent without asking. `as_of` as with `mark_failed`."""
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'missed', status_at = clock_timestamp(), wake_at = NULL,
                error_code = 'missed', error = %(sentence)s, next_step = %(next_step)s
-         WHERE id = %(id)s AND status IN ('scheduled', 'ready')
+         WHERE id = %(id)s AND status IN ('scheduled', 'ready') AND status_at = %(as_of)s
         """,
-        {"id": delivery_id, "next_step": next_step},
+        {"id": delivery_id, "as_of": as_of, "next_step": next_step},
         sentence,
     )
 
@@ -295,16 +321,18 @@ async def claim_to_look(conn: AsyncConnection, delivery_id: int, claim: str, lea
 
 
 async def look_again(
-    conn: AsyncConnection, delivery_id: int, claim: str, at: datetime, *, absent: bool, sentence: str
+    conn: AsyncConnection, delivery_id: int, claim: str, at: datetime, *, absent: bool | None, sentence: str
 ) -> Delivery | None:
-    """unknown → unknown: nothing decided; the next look is at `at`."""
+    """unknown → unknown: nothing decided; the next look is at `at`. Looks that saw nothing count as long as no other
+    (`absent` False) saw a sign of it; one that could not see (None) changes nothing.
+    """
     return await _told(
         conn,
         """
         UPDATE deliveries SET claim = NULL, wake_at = %(at)s, looks = looks + 1,
-               absent_looks = CASE WHEN %(absent)s THEN absent_looks + 1 ELSE absent_looks END,
-               first_absent_at = CASE WHEN %(absent)s THEN coalesce(first_absent_at, clock_timestamp())
-                                      ELSE first_absent_at END
+               absent_looks = CASE %(absent)s::bool WHEN true THEN absent_looks + 1 WHEN false THEN 0 ELSE absent_looks END,
+               first_absent_at = CASE %(absent)s::bool WHEN true THEN coalesce(first_absent_at, clock_timestamp())
+                                      WHEN false THEN NULL ELSE first_absent_at END
          WHERE id = %(id)s AND status = 'unknown' AND claim = %(claim)s
         """,
         {"id": delivery_id, "claim": claim, "at": at, "absent": absent},
@@ -313,20 +341,37 @@ async def look_again(
 
 
 async def send_again(
-    conn: AsyncConnection, delivery_id: int, claim: str, *, new_key: bool, restage: bool, sentence: str
+    conn: AsyncConnection,
+    delivery_id: int,
+    claim: str,
+    *,
+    not_before: datetime | None,
+    new_key: bool,
+    restage: bool,
+    settled: bool,
+    sentence: str,
 ) -> Delivery | None:
     """unknown → scheduled: it is proven not to be there, or a repeat cannot double it."""
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL, faults = faults + 1,
-               wake_at = clock_timestamp(), not_before = NULL, key_no = key_no + %(new_key)s::int,
+               wake_at = coalesce(%(not_before)s, clock_timestamp()), not_before = %(not_before)s,
+               key_no = key_no + %(new_key)s::int,
+               first_sent_at = CASE WHEN %(settled)s THEN NULL ELSE first_sent_at END,
                staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
                staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
                error = NULL, error_code = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL
          WHERE id = %(id)s AND status = 'unknown' AND claim = %(claim)s
         """,
-        {"id": delivery_id, "claim": claim, "new_key": new_key, "restage": restage},
+        {
+            "id": delivery_id,
+            "claim": claim,
+            "not_before": not_before,
+            "new_key": new_key,
+            "restage": restage,
+            "settled": settled,
+        },
         sentence,
     )
 
@@ -360,4 +405,6 @@ async def _told(
     sentence: str,
     detail: Mapping[str, Any] | None = None,
 ) -> Delivery | None:
-    return await _one(conn, told(update), {**params, "sentence": sentence, "detail": Jsonb(detail or {})})
+    """What a network said may hold characters that no column takes; the arrow must not fail on them."""
+    said = storable({**params, "sentence": sentence})
+    return await _one(conn, told(update), {**said, "detail": Jsonb(storable(dict(detail or {})))})

@@ -100,7 +100,8 @@ def begin_again(conn: Connection, post_id: int, sentence: str) -> list[Delivery]
         told(
             """
             UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), staged = NULL, staged_at = NULL,
-                   claim = NULL, revision = p.revision, not_before = NULL, faults = 0, wake_at = p.post_date
+                   claim = NULL, revision = p.revision, not_before = NULL, faults = 0, first_sent_at = NULL,
+                   wake_at = p.post_date
               FROM posts p
              WHERE p.id = deliveries.post_id AND p.id = %(post_id)s
                AND status IN ('scheduled', 'preparing', 'ready')
@@ -168,6 +169,27 @@ def ask_again(conn: Connection, delivery_id: int, at: datetime, sentence: str) -
             """
         ),
         {"id": delivery_id, "at": at, "sentence": sentence, "detail": "{}"},
+    )
+
+
+def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]:
+    """No arrow: the parts behind this one on its account, that still wait for it, are as late as it is itself."""
+    return _moved(
+        conn,
+        """
+        WITH RECURSIVE behind AS (
+            SELECT p.id, d.account_id FROM deliveries d JOIN posts p ON p.parent_id = d.post_id WHERE d.id = %(id)s
+             UNION ALL
+            SELECT p.id, b.account_id FROM posts p JOIN behind b ON p.parent_id = b.id),
+        asked AS (
+            UPDATE deliveries SET asked_at = %(at)s FROM behind b
+             WHERE deliveries.post_id = b.id AND deliveries.account_id = b.account_id
+               AND status IN ('scheduled', 'preparing', 'ready')
+            RETURNING deliveries.*)
+        SELECT """
+        + COLUMNS
+        + " FROM asked ORDER BY id",
+        {"id": delivery_id, "at": at},
     )
 
 

@@ -28,7 +28,7 @@ async def disconnect(
 ) -> Disconnected:
     """Raises NotFound; Conflict while a post is being sent through it."""
     with db.transaction(source) as conn:
-        account = accounts.get(conn, user_id, account_id)
+        account = accounts.get(conn, user_id, account_id, lock=True)
         waiting = accounts.waiting(conn, user_id, account_id, lock=True)
         if waiting.in_flight:
             raise Conflict(

@@ -15,6 +15,8 @@ from postflow.models import AccountState, Delivery, DeliveryStatus, Value
 
 #: The bell and the poll wake a due delivery within seconds; what is later than this has lost its job.
 OVERSLEPT_S = 20
+#: A post later than this counts as late: late posts on one account keep `pace_s` apart.
+LATE_S = 60.0
 #: So many rows a sweep takes up at a time, so that its transaction stays short.
 BATCH = 1000
 
@@ -25,15 +27,19 @@ class Timing(Value):
     now: datetime  # by the database's clock: a worker's own may be minutes off
     delivery_id: int
     status: DeliveryStatus
+    status_at: datetime
     post_date: datetime
     asked_at: datetime | None
     post_grace_s: int | None
     not_before: datetime | None
     staged_at: datetime | None
+    first_sent_at: datetime | None
     platform: str
     account_state: AccountState
     throttled_until: datetime | None
     last_sent_at: datetime | None
+    late_before: int  # late posts of the same account whose turn comes first
+    part_before: DeliveryStatus | None  # the same account's delivery of the part before, in a thread
 
     @property
     def account_is_active(self) -> bool:
@@ -46,11 +52,11 @@ class Timing(Value):
     def grace_s(self, settings: Settings) -> float:
         return settings.grace_s if self.post_grace_s is None else self.post_grace_s
 
-    def waits_until(self, now: datetime, *, pace_s: float, late_s: float) -> datetime | None:
-        """The instant to come back at, or None to go ahead."""
+    def waits_until(self, now: datetime, *, pace_s: float) -> datetime | None:
+        """The instant to come back at, or None to go ahead. Of many late posts each comes back at its own turn."""
         reasons = [self.not_before, self.throttled_until, self.post_date]
-        if self.lateness_s(now) > late_s and self.last_sent_at:
-            reasons.append(self.last_sent_at + timedelta(seconds=pace_s))
+        if self.lateness_s(now) > LATE_S and self.last_sent_at:
+            reasons.append(self.last_sent_at + timedelta(seconds=pace_s * (1 + self.late_before)))
         latest = max(reason for reason in reasons if reason is not None)
         return latest if latest > now else None
 
@@ -65,7 +71,9 @@ class Timing(Value):
             life_s = platforms.get(self.platform).staged_life_s
         except NotFound:
             return False
-        return self.staged_at is not None and at - self.staged_at > timedelta(seconds=life_s)
+        if self.staged_at is None or self.first_sent_at is not None:
+            return False  # the latter is the only handle on what became of the request
+        return at - self.staged_at > timedelta(seconds=life_s)
 
     def restaged(self) -> "Timing":
         return self.model_copy(update={"status": DeliveryStatus.scheduled, "staged_at": None})
@@ -85,15 +93,22 @@ async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
     async with conn.cursor(row_factory=class_row(Timing)) as cursor:
         await cursor.execute(
             """
-            SELECT clock_timestamp() AS now, d.id AS delivery_id, d.status, p.post_date, d.asked_at,
-                   p.grace_s AS post_grace_s, d.not_before, d.staged_at, a.platform, a.state AS account_state,
-                   a.throttled_until,
+            SELECT clock_timestamp() AS now, d.id AS delivery_id, d.status, d.status_at, p.post_date, d.asked_at,
+                   p.grace_s AS post_grace_s, d.not_before, d.staged_at, d.first_sent_at, a.platform,
+                   a.state AS account_state, a.throttled_until,
                    (SELECT max(sent_at) FROM deliveries o WHERE o.account_id = d.account_id AND o.sent_at IS NOT NULL)
-                       AS last_sent_at
+                       AS last_sent_at,
+                   CASE WHEN greatest(p.post_date, d.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
+                        THEN 0 ELSE (
+                   SELECT count(*) FROM deliveries o JOIN posts op ON op.id = o.post_id
+                    WHERE o.account_id = d.account_id AND o.status IN ('scheduled', 'preparing', 'ready')
+                      AND (op.post_date, o.id) < (p.post_date, d.id)) END AS late_before,
+                   (SELECT b.status FROM deliveries b WHERE b.post_id = p.parent_id AND b.account_id = d.account_id)
+                       AS part_before
               FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
              WHERE d.id = %(id)s AND p.post_date IS NOT NULL
             """,
-            {"id": delivery_id},
+            {"id": delivery_id, "late_s": LATE_S},
         )
         return await cursor.fetchone()
 
@@ -120,6 +135,7 @@ async def next_waiting(conn: AsyncConnection, done: Delivery) -> list[int]:
         """
         (SELECT d.id FROM deliveries d JOIN posts p ON p.id = d.post_id
           WHERE d.account_id = %(account_id)s AND d.id <> %(id)s AND d.status = 'ready'
+            AND d.wake_at <= clock_timestamp()
             AND p.post_date <= clock_timestamp() AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
             AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries b WHERE b.post_id = p.parent_id
                  AND b.account_id = d.account_id AND b.status = 'published'))
@@ -157,8 +173,10 @@ async def add_permalink(conn: AsyncConnection, delivery_id: int, permalink: str)
 # -- what overslept ------------------------------------------------------------------------------------------
 
 
-async def drop_preparing(conn: AsyncConnection) -> list[Overslept]:
-    """preparing → scheduled: nobody renewed the lease. Its checkpoints stay."""
+async def drop_preparing(conn: AsyncConnection, longest_s: float) -> list[Overslept]:
+    """preparing → scheduled: nobody renewed the lease. Its checkpoints stay. `longest_s`: no lease ends later than this,
+    unless the clock was set back.
+    """
     return await _overslept(
         conn,
         """
@@ -166,26 +184,47 @@ async def drop_preparing(conn: AsyncConnection) -> list[Overslept]:
                wake_at = greatest(p.post_date, clock_timestamp())
           FROM posts p
          WHERE p.id = deliveries.post_id AND deliveries.id IN (SELECT id FROM deliveries
-               WHERE status = 'preparing' AND wake_at < clock_timestamp() LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+               WHERE status = 'preparing' AND wake_at IS NOT NULL AND (wake_at < clock_timestamp()
+                     OR wake_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
+               LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
-        {"sentence": "The worker that prepared it stopped; another goes on from there."},
+        {
+            "sentence": "The worker that prepared it stopped; another goes on from there.",
+            "detail": Jsonb({"code": "worker_gone"}),
+            "longest_s": longest_s,
+        },
     )
 
 
-async def lose_sending(conn: AsyncConnection, look_at: datetime) -> list[Overslept]:
+async def deaths(conn: AsyncConnection, delivery_id: int) -> int:
+    """How many workers have ended while they prepared it: a picture may be what kills them."""
+    row = await (
+        await conn.execute(
+            "SELECT count(*) FROM delivery_events"
+            " WHERE delivery_id = %(id)s AND status = 'scheduled' AND detail->>'code' = 'worker_gone'",
+            {"id": delivery_id},
+        )
+    ).fetchone()
+    return row[0] if row else 0
+
+
+async def lose_sending(conn: AsyncConnection, look_at: datetime, longest_s: float) -> list[Overslept]:
     """sending → unknown: whoever sent it is gone, and with it the answer. It may be out."""
     return await _overslept(
         conn,
         """
         UPDATE deliveries SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
                error_code = 'worker_gone', error = %(sentence)s
-         WHERE id IN (SELECT id FROM deliveries WHERE status = 'sending' AND wake_at < clock_timestamp()
+         WHERE id IN (SELECT id FROM deliveries
+                       WHERE status = 'sending' AND wake_at IS NOT NULL AND (wake_at < clock_timestamp()
+                             OR wake_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
                        LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
         {
             "sentence": "The worker stopped while it was sending; looking whether it went out.",
             "detail": Jsonb({"code": "worker_gone"}),
             "look_at": look_at,
+            "longest_s": longest_s,
         },
     )
 

@@ -24,6 +24,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def storable(value: Any) -> Any:
+    """Text as PostgreSQL takes it, also inside lists and mappings: no NUL, no half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.replace("\x00", "").encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [storable(one) for one in value]
+    if isinstance(value, dict):
+        return {name: storable(one) for name, one in value.items()}
+    return value
+
+
 # -- words ---------------------------------------------------------------------------------------------
 
 
@@ -359,8 +370,8 @@ class Delivery(Value):
     not_before: datetime | None
     wake_at: datetime | None
     claim: str | None
-    first_sent_at: datetime | None
-    sent_at: datetime | None
+    first_sent_at: datetime | None  # of the first request at this revision that may have been carried out
+    sent_at: datetime | None  # of the latest request
     published_at: datetime | None
     remote_id: str | None
     permalink: str | None
@@ -417,17 +428,22 @@ class Outgoing(Value):
     reply_to_remote_id: str | None
     idempotency_key: str
     payload_hash: str
-    sent_before: bool = False  # an earlier request for this very revision has left
+    #: since the first request for this revision that may have been carried out; None when there was none
+    sent_ago_s: float | None = None
+
+    @property
+    def sent_before(self) -> bool:
+        return self.sent_ago_s is not None
 
 
 class Attempt(Value):
     """What is known about a request whose outcome is not."""
 
     attempt_no: int
-    first_sent_at: datetime  # of this revision's first send
-    sent_at: datetime  # of the latest send
+    first_sent_at: datetime  # of this revision's first request that may have been carried out
+    sent_at: datetime  # of the latest request
     looks: int  # how often the network was asked already
-    absent_looks: int  # how often, in a row, it said "not there"
+    absent_looks: int  # how often it said "not there", and never anything else in between
     first_absent_at: datetime | None
     taken_remote_ids: frozenset[str]  # already adopted by other deliveries of this account
     now: datetime = Field(default_factory=utc_now)  # by the clock that wrote the instants above: the database's
@@ -453,14 +469,15 @@ class SafeToResend(Value):
     why: str
     new_key: bool = False  # the former key is burnt
     restage: bool = False  # uploads or containers must be made anew
+    settled: bool = False  # nothing of the former requests can come up any more: the next one is a first one
 
 
 class LookAgain(Value):
-    """Not decided yet. `absent`: this look saw nothing of the post."""
+    """Not decided yet. `absent`: this look saw nothing of the post (True), or a sign of it (False); None: it could not see."""
 
     in_s: float
     why: str
-    absent: bool = False
+    absent: bool | None = None
 
 
 class Undecidable(Value):

@@ -2,27 +2,47 @@
 
 import asyncio
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
+from psycopg_pool import AsyncConnectionPool
 
 from postflow import accounts, links, pictures, platforms
 from postflow.config import Settings
-from postflow.errors import NotFound, Refused, Retry
-from postflow.models import Account, Attachment, Content, Delivery, Media, Outgoing, OutgoingMedia, Server
+from postflow.errors import Invalid, NotFound, Refused, Retry
+from postflow.models import (
+    Account,
+    Attachment,
+    Content,
+    Delivery,
+    DeliveryStatus,
+    Media,
+    Outgoing,
+    OutgoingMedia,
+    Server,
+)
 
 #: How long a network may fetch a picture from us: containers live a day.
 LINK_LIFE_S = 48 * 3600
 
 
-async def gather(conn: AsyncConnection, delivery: Delivery, settings: Settings, *, with_data: bool) -> Outgoing:
-    """`with_data` loads the bytes of each rendition; the commit needs none. Raises Refused, Retry."""
-    row = await _row(conn, delivery)
-    content = Content.model_validate(row["content"])
-    login = await accounts.login(conn, delivery.account_id, settings.encryption_keys)
-    server = await _server(conn, login.account)
-    media = await _media(conn, content, server, settings, with_data=with_data)
+async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settings, *, with_data: bool) -> Outgoing:
+    """`with_data` loads the bytes of each rendition; the commit needs none. Raises Refused, Retry.
+
+    No connection is held while pictures are made to fit: that takes as long as it takes.
+    """
+    async with pool.connection() as conn:
+        row = await _row(conn, delivery)
+        content = Content.model_validate(row["content"])
+        login = await accounts.login(conn, delivery.account_id, settings.encryption_keys)
+        server = await _server(conn, login.account)
+        wanted = await _wanted(conn, content, server)
+        missing = [one for one in wanted if one.recipe and not await _is_made(conn, one)]
+    for one in missing:
+        await _make(pool, one)
+    async with pool.connection() as conn:
+        media = tuple([await _fitted(conn, one, settings, with_data=with_data) for one in wanted])
     return Outgoing(
         delivery_id=delivery.id,
         login=login,
@@ -32,24 +52,36 @@ async def gather(conn: AsyncConnection, delivery: Delivery, settings: Settings, 
         reply_to_remote_id=row["reply_to_remote_id"],
         idempotency_key=delivery.idempotency_key,
         payload_hash=_hash(content, media, row["reply_to_remote_id"]),
-        sent_before=delivery.first_sent_at is not None,
+        sent_ago_s=row["sent_ago_s"],
     )
 
 
 async def _row(conn: AsyncConnection, delivery: Delivery) -> dict[str, Any]:
+    """Raises Refused where the part before is out and nobody knows as what: this one could not answer to it."""
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
             """
-            SELECT p.content, before.remote_id AS reply_to_remote_id
+            SELECT p.content, before.remote_id AS reply_to_remote_id, before.status AS part_before,
+                   extract(epoch FROM clock_timestamp() - %(first_sent_at)s::timestamptz)::float8 AS sent_ago_s
               FROM posts p
               LEFT JOIN deliveries before ON before.post_id = p.parent_id AND before.account_id = %(account_id)s
              WHERE p.id = %(post_id)s
             """,
-            {"post_id": delivery.post_id, "account_id": delivery.account_id},
+            {
+                "post_id": delivery.post_id,
+                "account_id": delivery.account_id,
+                "first_sent_at": delivery.first_sent_at,
+            },
         )
         row = await cursor.fetchone()
     if row is None:
         raise Refused("The post is gone.", code="post_gone")
+    if row["part_before"] == DeliveryStatus.published and row["reply_to_remote_id"] is None:
+        raise Refused(
+            "The part before it is out, but PostFlow does not know its address there, so this one cannot answer to it.",
+            code="parent_unknown",
+            next_step="Answer to that part by hand, or publish this one as a post of its own.",
+        )
     return row
 
 
@@ -68,16 +100,25 @@ async def _server(conn: AsyncConnection, account: Account) -> Server:
     return server
 
 
-async def _media(
-    conn: AsyncConnection, content: Content, server: Server, settings: Settings, *, with_data: bool
-) -> tuple[OutgoingMedia, ...]:
+class Wanted(NamedTuple):
+    """One attachment in the shape its server takes; no recipe: as it is."""
+
+    attachment: Attachment
+    media: Media
+    recipe: pictures.Recipe | None
+
+    @property
+    def key(self) -> str:
+        return self.recipe.key if self.recipe else ""
+
+
+async def _wanted(conn: AsyncConnection, content: Content, server: Server) -> list[Wanted]:
     """In the person's order; one that cannot be made stops the post, it is never left out."""
     facts = [await _facts(conn, attachment.media_id) for attachment in content.attachments]
-    made = []
-    for attachment, media in zip(content.attachments, facts, strict=True):
-        recipe = _recipe(content, media, server, facts[0])
-        made.append(await _fitted(conn, attachment, media, recipe, settings, with_data=with_data))
-    return tuple(made)
+    return [
+        Wanted(attachment, media, _recipe(content, media, server, facts[0]))
+        for attachment, media in zip(content.attachments, facts, strict=True)
+    ]
 
 
 async def _facts(conn: AsyncConnection, media_id: int) -> Media:
@@ -95,28 +136,16 @@ async def _facts(conn: AsyncConnection, media_id: int) -> Media:
     return media
 
 
-async def _fitted(
-    conn: AsyncConnection,
-    attachment: Attachment,
-    media: Media,
-    recipe: pictures.Recipe | None,
-    settings: Settings,
-    *,
-    with_data: bool,
-) -> OutgoingMedia:
-    key = recipe.key if recipe else ""
-    file = await _file(conn, media.id, key, with_data=with_data)
-    if file is None and recipe:
-        await _render(conn, media, recipe)
-        file = await _file(conn, media.id, key, with_data=with_data)
+async def _fitted(conn: AsyncConnection, wanted: Wanted, settings: Settings, *, with_data: bool) -> OutgoingMedia:
+    file = await _file(conn, wanted.media.id, wanted.key, with_data=with_data)
     if file is None:
         raise Refused("A picture of this post is gone.", code="media_gone", next_step="Edit the post and add it again.")
     return OutgoingMedia(
-        media_id=media.id,
-        kind=media.kind,
-        alt_text=attachment.alt_text,
-        focus=attachment.focus,
-        public_url=links.sign(settings, media.id, key, life_s=LINK_LIFE_S),
+        media_id=wanted.media.id,
+        kind=wanted.media.kind,
+        alt_text=wanted.attachment.alt_text,
+        focus=wanted.attachment.focus,
+        public_url=links.sign(settings, wanted.media.id, wanted.key, life_s=LINK_LIFE_S),
         **file,
     )
 
@@ -128,27 +157,37 @@ def _recipe(content: Content, media: Media, server: Server, first: Media) -> pic
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
 
 
-async def _render(conn: AsyncConnection, media: Media, recipe: pictures.Recipe) -> None:
+async def _is_made(conn: AsyncConnection, wanted: Wanted) -> bool:
+    return await _file(conn, wanted.media.id, wanted.key, with_data=False) is not None
+
+
+async def _make(pool: AsyncConnectionPool, wanted: Wanted) -> None:
     """Kept for the next account with the same needs. Two workers may make the same one: the first stays."""
-    original = await _file(conn, media.id, "", with_data=True)
+    assert wanted.recipe
+    async with pool.connection() as conn:
+        original = await _file(conn, wanted.media.id, "", with_data=True)
     if original is None:
         return
-    rendition = await asyncio.to_thread(pictures.render, original["data"], recipe)
-    await conn.execute(
-        """
-        INSERT INTO media_files (media_id, recipe, mime, width, height, data)
-        VALUES (%(media_id)s, %(recipe)s, %(mime)s, %(width)s, %(height)s, %(data)s)
-        ON CONFLICT (media_id, recipe) DO NOTHING
-        """,
-        {
-            "media_id": media.id,
-            "recipe": recipe.key,
-            "mime": rendition.mime,
-            "width": rendition.width,
-            "height": rendition.height,
-            "data": rendition.data,
-        },
-    )
+    try:
+        rendition = await asyncio.to_thread(pictures.render, original["data"], wanted.recipe)
+    except Invalid as unfit:
+        raise Refused(str(unfit), code="media_unfit", next_step="Edit the post and replace the picture.") from None
+    async with pool.connection() as conn:
+        await conn.execute(
+            """
+            INSERT INTO media_files (media_id, recipe, mime, width, height, data)
+            VALUES (%(media_id)s, %(recipe)s, %(mime)s, %(width)s, %(height)s, %(data)s)
+            ON CONFLICT (media_id, recipe) DO NOTHING
+            """,
+            {
+                "media_id": wanted.media.id,
+                "recipe": wanted.recipe.key,
+                "mime": rendition.mime,
+                "width": rendition.width,
+                "height": rendition.height,
+                "data": rendition.data,
+            },
+        )
 
 
 async def _file(conn: AsyncConnection, media_id: int, recipe: str, *, with_data: bool) -> dict[str, Any] | None:

@@ -61,11 +61,15 @@ log = structlog.stdlib.get_logger("postflow.publishing")
 
 #: How long a preparing worker may be silent; it renews at a third of this.
 PREPARE_LEASE_S = 60.0
+#: A post of which so many workers have died is not tried any more: its pictures may be too large for this machine.
+MOST_DEATHS = 10
 #: A late answer still counts for so long after the request's own deadline.
 SEND_MARGIN_S = 15.0
-#: A post later than this counts as late: late posts on one account keep `pace_s` apart.
-LATE_S = 60.0
 LONGEST_BACKOFF_S = 3600.0
+#: First pause where a network asks to wait and does not say how long.
+UNTOLD_PAUSE_S = 60.0
+#: A look may last as long as so many requests, and ends so long before its lease does.
+LOOK_LEASE_REQUESTS, LOOK_MARGIN_S = 4, 5.0
 #: Between two looks at something the operator has to mend.
 PUT_OFF_S = 120.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
@@ -134,8 +138,12 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     claim = secrets.token_hex(8)
     async with engine.pool.connection() as conn:
         delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
+        deaths = await due.deaths(conn, delivery_id)
     if delivery is None:
         await _not_yet(engine, delivery_id)
+        return None
+    if deaths >= MOST_DEATHS:
+        await _give_up(engine, delivery, claim, _deadly(deaths))
         return None
     engine.reached("preparing")
     try:
@@ -192,7 +200,7 @@ async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseMod
     async with db.async_transaction(engine.pool) as conn:
         ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
         # The job for post_date, which comes a head start early, may have come and gone while we were preparing.
-        head_start = timedelta(seconds=waking.HEAD_START_S)
+        head_start = timedelta(seconds=waking.HEAD_START_S + 1)
         if ready and ready.wake_at and ready.wake_at - head_start <= await db.async_now(conn):
             await engine.wake(conn, "publish", ready.id, ready.wake_at)
     engine.reached("ready")
@@ -206,8 +214,9 @@ async def _renewing(engine: Engine, delivery_id: int, claim: str) -> AsyncIterat
     async def renew() -> None:
         while True:
             await asyncio.sleep(PREPARE_LEASE_S / 3)
-            async with engine.pool.connection() as conn:
-                await arrows.renew(conn, delivery_id, claim, PREPARE_LEASE_S)
+            with contextlib.suppress(*DATABASE_GONE):  # the next try, or the checkpoint, will tell
+                async with engine.pool.connection() as conn:
+                    await arrows.renew(conn, delivery_id, claim, PREPARE_LEASE_S)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -238,26 +247,29 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
     if timing.status is DeliveryStatus.scheduled and await prepare(engine, delivery_id) is None:
         return None
     sent = await _send(engine, delivery_id, instant)
-    if sent is None and instant is not None:
+    if sent is None:
         await _wake_if_early(engine, delivery_id)
     return sent
 
 
 def _instant(engine: Engine, timing: due.Timing) -> float | None:
     """When to send, by the loop's clock; None when that is now."""
-    later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+    later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s)
     if later is None:
         return None
     return asyncio.get_running_loop().time() + (later - timing.now).total_seconds() + TIMER_MARGIN_S
 
 
 async def _wake_if_early(engine: Engine, delivery_id: int) -> None:
-    """The database's clock was set back while we waited: it refused, and nobody else would come."""
+    """Refused by the database, whose clock was set back while we waited or which had another late post go first: nobody
+    else would come at its turn.
+    """
     async with db.async_transaction(engine.pool) as conn:
         timing = await due.timing(conn, delivery_id)
         if timing and timing.status is DeliveryStatus.ready:
-            later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+            later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s)
             if later is not None:
+                await due.postpone(conn, delivery_id, later)
                 await engine.wake(conn, "publish", delivery_id, later)
 
 
@@ -272,7 +284,7 @@ async def _may_go(engine: Engine, timing: due.Timing) -> bool:
     if timing.lateness_s(now) > timing.grace_s(engine.settings):
         await _missed(engine, timing)
         return False
-    later = timing.waits_until(now, pace_s=engine.settings.pace_s, late_s=LATE_S)
+    later = timing.waits_until(now, pace_s=engine.settings.pace_s)
     if later is not None and later - now > timedelta(seconds=2 * waking.HEAD_START_S):
         async with db.async_transaction(engine.pool) as conn:
             await due.postpone(conn, timing.delivery_id, later)
@@ -285,7 +297,7 @@ async def _cut_off(engine: Engine, timing: due.Timing) -> None:
     """Scheduled at the very moment its account was disconnected, or asked for again afterwards."""
     async with engine.pool.connection() as conn:
         delivery = await arrows.get(conn, timing.delivery_id)
-    if delivery:
+    if delivery and delivery.status_at == timing.status_at:
         error = Refused(
             "Its account is disconnected, so nothing was sent.",
             code="account_gone",
@@ -301,10 +313,14 @@ async def _missed(engine: Engine, timing: due.Timing) -> None:
     if not timing.account_is_active:
         sentence = f"Its account had to be connected again first. {sentence}"
         next_step = "Connect the account again; then publish it now, or move it to another time."
+    elif timing.part_before not in (None, DeliveryStatus.published):
+        sentence = f"The part before it has not gone out. {sentence}"
+        next_step = "Publish the part before it first, then this one."
     async with db.async_transaction(engine.pool) as conn:
-        missed = await arrows.mark_missed(conn, timing.delivery_id, sentence, next_step)
+        missed = await arrows.mark_missed(conn, timing.delivery_id, sentence, next_step, as_of=timing.status_at)
         await notices.not_published(conn, engine.settings, missed)
-    log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
+    if missed:
+        log.warning("missed", delivery=timing.delivery_id, late_s=late.total_seconds())
 
 
 async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Delivery | None:
@@ -349,7 +365,14 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
     try:
         async with engine.pool.connection() as conn:
             return await arrows.claim_to_send(
-                conn, delivery, claim, lease_s, parcel.payload_hash, parcel.reply_to_remote_id
+                conn,
+                delivery,
+                claim,
+                lease_s,
+                parcel.payload_hash,
+                parcel.reply_to_remote_id,
+                late_s=due.LATE_S,
+                pace_s=engine.settings.pace_s,
             )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
         return None
@@ -381,7 +404,12 @@ async def _commit(
         await _to_the_end(_not_confirmed(engine, delivery, claim, _unmapped(error)))
         return None
     engine.reached("answered")
-    return await _published(engine, delivery, claim, platform, parcel, receipt)
+    try:
+        return await _published(engine, delivery, claim, platform, parcel, receipt)
+    except UniqueViolation:  # a server may repeat an earlier answer; only a look can tell what became of this request
+        theirs = answers.lost(f"the answer names {receipt.remote_id}, which is another post of this account")
+        await _to_the_end(_unknown(engine, delivery, claim, theirs))
+        return None
 
 
 async def _in_time(committing: Coroutine[Any, Any, Receipt], leave_by: _Deadline) -> Receipt:
@@ -402,6 +430,7 @@ async def _published(
     done = await _to_the_end(_write_published(engine, delivery, claim, receipt))
     engine.reached("published")
     if done is None:
+        log.error("published, but somebody else has the row by now", delivery=delivery.id, remote_id=receipt.remote_id)
         return None
     log.info(
         "published", delivery=done.id, network=platform.name, account=parcel.login.account.handle, url=done.permalink
@@ -500,6 +529,7 @@ async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error:
             conn,
             delivery.id,
             claim,
+            as_of=delivery.status_at,
             code=error.code,
             sentence=error.sentence,
             next_step=error.next_step,
@@ -507,7 +537,8 @@ async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error:
         )
         await notices.not_published(conn, engine.settings, failed)
         await _wake_what_waited(engine, conn, delivery)
-    log.warning("failed", delivery=delivery.id, code=error.code, why=error.sentence)
+    if failed:
+        log.warning("failed", delivery=delivery.id, code=error.code, why=error.sentence)
 
 
 def _is_fault(error: PublishError) -> bool:
@@ -533,15 +564,30 @@ def _again_at(engine: Engine, delivery: Delivery, error: PublishError, now: date
     if isinstance(error, Unauthorized):
         return None
     wish = getattr(error, "retry_in_s", None)
+    if wish is None and isinstance(error, Throttled):
+        wish = _backoff(max(UNTOLD_PAUSE_S, engine.settings.backoff_s), delivery.attempt_no)
     if wish is None:
-        pause = min(LONGEST_BACKOFF_S, engine.settings.backoff_s * 2**delivery.faults)
-        wish = pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
+        wish = _backoff(engine.settings.backoff_s, delivery.faults)
     return now + timedelta(seconds=wish)
 
 
-def _unmapped(error: BaseException) -> PublishError:
+def _backoff(first_s: float, times: int) -> float:
+    """Doubles up to an hour, a quarter to and fro."""
+    pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 20))
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
+
+
+def _unmapped(error: BaseException, doing: str = "it was being handed over") -> PublishError:
     return OutcomeUnknown(
-        "Something unexpected happened while it was being handed over.", code="unexpected", detail=type(error).__name__
+        f"Something unexpected happened while {doing}.", code="unexpected", detail=type(error).__name__
+    )
+
+
+def _deadly(deaths: int) -> Refused:
+    return Refused(
+        f"{deaths} workers ended while they prepared it.",
+        code="workers_end",
+        next_step="Replace its pictures or videos by smaller ones, then try again.",
     )
 
 
@@ -561,7 +607,7 @@ async def _wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Del
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     """Asks the network whether it went out. Returns the row when it is decided."""
     claim = secrets.token_hex(8)
-    lease_s = engine.settings.request_timeout_s * 4
+    lease_s = engine.settings.request_timeout_s * LOOK_LEASE_REQUESTS
     async with engine.pool.connection() as conn:
         delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
         if delivery is None:
@@ -573,7 +619,12 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         staged = _staged(platform, delivery)
         if staged is None:
             raise Refused("What was prepared for it is gone.", code="stage_lost")
-        verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
+        async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
+            verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
+        engine.reached("looked")
+        if isinstance(verdict, Found):
+            return await _published(engine, delivery, None, platform, parcel, verdict.receipt)
+        return await _decided(engine, delivery, claim, verdict)
     except PublishError as error:
         return await _cannot_look(engine, delivery, claim, error)
     except asyncio.CancelledError:
@@ -581,13 +632,13 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         raise
     except DATABASE_GONE:
         raise
+    except UniqueViolation:  # another delivery with the same words was found to be it at the same instant
+        return await _cannot_look(engine, delivery, claim, _taken())
+    except TimeoutError:
+        return await _cannot_look(engine, delivery, claim, _slow())
     except Exception as error:
         log.exception("looking ended unexpectedly", delivery=delivery.id)
-        return await _cannot_look(engine, delivery, claim, _unmapped(error))
-    engine.reached("looked")
-    if isinstance(verdict, Found):
-        return await _published(engine, delivery, None, platform, parcel, verdict.receipt)
-    return await _decided(engine, delivery, claim, verdict)
+        return await _cannot_look(engine, delivery, claim, _unmapped(error, "PostFlow looked whether it is out"))
 
 
 async def _looked(
@@ -621,13 +672,21 @@ async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verd
             if await arrows.look_again(conn, delivery.id, claim, at, absent=verdict.absent, sentence=verdict.why):
                 await engine.wake(conn, "reconcile", delivery.id, at)
             return None
+        if isinstance(verdict, SafeToResend) and delivery.faults >= engine.settings.max_faults:
+            why = (
+                f"It was sent {delivery.faults + 1} times, each time without an answer, and is not there. {verdict.why}"
+            )
+            return await _attention(engine, conn, delivery, claim, "never_answered", why)
         if isinstance(verdict, SafeToResend):
+            pause_s = _backoff(engine.settings.backoff_s, delivery.faults - 1) if delivery.faults else None
             moved = await arrows.send_again(
                 conn,
                 delivery.id,
                 claim,
+                not_before=await db.async_now(conn) + timedelta(seconds=pause_s) if pause_s else None,
                 new_key=verdict.new_key,
                 restage=verdict.restage,
+                settled=verdict.settled,
                 sentence=f"{verdict.why} Sending it again.",
             )
             if moved:
@@ -641,11 +700,11 @@ async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: Pu
     """A dead token cannot read: look again once the account is back, and ask the person after a day."""
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
-        waited = now - (delivery.first_sent_at or delivery.status_at)
+        waited = now - (delivery.sent_at or delivery.status_at)
         if isinstance(error, Refused) or waited > timedelta(days=1):
             return await _attention(engine, conn, delivery, claim, error.code, error.sentence)
-        at = now + timedelta(minutes=10)
-        if await arrows.look_again(conn, delivery.id, claim, at, absent=False, sentence=error.sentence):
+        at = now + timedelta(seconds=getattr(error, "retry_in_s", None) or 600)
+        if await arrows.look_again(conn, delivery.id, claim, at, absent=None, sentence=error.sentence):
             await engine.wake(conn, "reconcile", delivery.id, at)
     return None
 
@@ -702,8 +761,18 @@ async def _hand_back_looking(engine: Engine, delivery: Delivery, claim: str) -> 
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
         why = "The worker that looked was stopped; another looks."
-        if await arrows.look_again(conn, delivery.id, claim, now, absent=False, sentence=why):
+        if await arrows.look_again(conn, delivery.id, claim, now, absent=None, sentence=why):
             await engine.wake(conn, "reconcile", delivery.id, now)
+
+
+def _taken() -> Retry:
+    return Retry(
+        "Another post with the same words was found to be the one on the network; looking once more.", retry_in_s=30
+    )
+
+
+def _slow() -> Retry:
+    return Retry("The network was too slow to be looked through; looking again later.", retry_in_s=600)
 
 
 def _stopped() -> OutcomeUnknown:
@@ -719,8 +788,12 @@ async def sweep(engine: Engine) -> dict[str, int]:
     """Takes up what dead workers left and what lost its wake-up. Safe to run anywhere, any time, side by side."""
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
-        dropped = await due.drop_preparing(conn)
-        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s))
+        dropped = await due.drop_preparing(conn, PREPARE_LEASE_S)
+        lost = await due.lose_sending(
+            conn,
+            now + timedelta(seconds=engine.settings.settle_s),
+            engine.settings.request_timeout_s + SEND_MARGIN_S,
+        )
         asleep = await due.overslept(conn)
         for row in dropped:
             await engine.wake(conn, "publish" if row.is_due(now) else "prepare", row.id, now)
@@ -740,8 +813,7 @@ async def sweep(engine: Engine) -> dict[str, int]:
 async def _gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
     """Raises Refused when the account or the network is gone, NotReady when the operator has to mend something first."""
     try:
-        async with engine.pool.connection() as conn:
-            parcel = await outgoing.gather(conn, delivery, engine.settings, with_data=with_data)
+        parcel = await outgoing.gather(engine.pool, delivery, engine.settings, with_data=with_data)
         return platforms.get(parcel.login.account.platform), parcel
     except NotFound as gone:
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None

@@ -117,15 +117,16 @@ def move(
     _still_here(rows, "moved")
     ids = [part.id for part in parts]
     posts.set_date(conn, ids, max(post_date, now), time_zone)
-    return deliveries.move(conn, ids, "You moved the post to another time.")
+    return _any(deliveries.move(conn, ids, "You moved the post to another time."))
 
 
 def publish_now(conn: Connection, user_id: int, post_id: int, *, now: datetime) -> list[Delivery]:
+    """All that waits or was missed. Raises Conflict when nothing does."""
     parts, rows = _locked(conn, user_id, post_id)
     _still_here(rows, "published again")
     ids = [part.id for part in parts]
     posts.set_date(conn, ids, now)
-    return deliveries.move(conn, ids, "You asked to publish now.")
+    return _any(deliveries.move(conn, ids, "You asked to publish now."))
 
 
 def cancel(conn: Connection, user_id: int, post_id: int) -> list[Delivery]:
@@ -146,12 +147,12 @@ def delete(conn: Connection, user_id: int, post_id: int) -> None:
 
 
 def retry(conn: Connection, user_id: int, delivery_id: int, *, now: datetime) -> list[Delivery]:
-    """Once more on one account, for what failed, was missed or was cancelled."""
+    """Once more on one account, for what failed, was missed or was cancelled; parts behind it are late with it."""
     _own_delivery(conn, user_id, delivery_id)
     again = deliveries.ask_again(conn, delivery_id, now, "You asked to try again.")
     if not again:
         raise Conflict("There is nothing to try again: its state has changed meanwhile.")
-    return again
+    return [*again, *deliveries.ask_with(conn, delivery_id, now)]
 
 
 def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime) -> list[Delivery]:
@@ -165,13 +166,22 @@ def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool,
         )
     if not moved:
         raise Conflict("This has been decided meanwhile.")
-    return [] if published else moved
+    behind = deliveries.ask_with(conn, delivery_id, now)
+    return behind if published else [*moved, *behind]
+
+
+def _any(moved: list[Delivery]) -> list[Delivery]:
+    if not moved:
+        raise Conflict("Nothing of this post is waiting any more. Look at it before you do anything else.")
+    return moved
 
 
 def _own_delivery(conn: Connection, user_id: int, delivery_id: int) -> Delivery:
+    """Held with its thread until the transaction ends, so that an edit comes before or after. Raises NotFound."""
     found = deliveries.get(conn, user_id, delivery_id)
     if found is None:
         raise NotFound("There is no such delivery.")
+    posts.hold(conn, user_id, found.post_id)
     return found
 
 

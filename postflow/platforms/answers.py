@@ -38,6 +38,8 @@ MAYBE_SENT = (
     httpx.DecodingError,
     httpx.TooManyRedirects,
 )
+#: Said by a proxy when it knows no such server right now, and by servers; only the latter say it in JSON.
+AT_THE_DOOR = (403, 404, 405, 406, 410)
 #: A proxy gave up waiting, or the same request is being carried out right now.
 STILL_RUNNING = (408, 409, 425, 499)
 LONGEST_WAIT_S = 6 * 3600.0
@@ -51,7 +53,7 @@ async def ask(
     """One request. Transport errors become Retry (nothing happened, or a read) or OutcomeUnknown (a commit)."""
     try:
         return await http.request(method, url, **request)
-    except NOT_SENT as error:
+    except (*NOT_SENT, httpx.InvalidURL) as error:
         raise Retry(
             "The server cannot be reached.",
             code="unreachable",
@@ -78,6 +80,16 @@ def parsed(answer: httpx.Response) -> Any:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
         return None
+
+
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a JSON list; whatever else a server put there is left out."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def says_missing(answer: httpx.Response) -> bool:
+    """404 by the server itself, not by a proxy that misses it."""
+    return answer.status_code == 404 and isinstance(parsed(answer), Mapping)
 
 
 def said(answer: httpx.Response) -> str:
@@ -138,6 +150,8 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
         if commit:
             return lost(detail)
         return Retry("The server has a fault.", code="server_fault", detail=detail)
+    if status in AT_THE_DOOR and not isinstance(parsed(answer), Mapping):
+        return Retry("Something in front of the server turned the request away.", code="turned_away", detail=detail)
     if status == 413:
         return Refused("The file is too large for this server.", code="too_large", detail=detail)
     sentence = f"The server refused it: {words.rstrip('.')}." if words else f"The server refused it (HTTP {status})."
@@ -145,15 +159,19 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
 
 
 def wait_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed, or in ms)."""
+    """Retry-After (seconds or a date), or X-RateLimit-Reset (ISO 8601 on Mastodon, an epoch on Pixelfed, or in ms).
+
+    Instants are the server's, so they are held against its own clock where it tells (the Date header).
+    """
+    now = _instant(headers.get("date", "")) or utc_now()
     for name in ("retry-after", "x-ratelimit-reset"):
         value = headers.get(name)
-        if value and (seconds := _seconds(value)) is not None:
+        if value and (seconds := _seconds(value, now)) is not None:
             return min(max(seconds, 1.0), LONGEST_WAIT_S)
     return None
 
 
-def _seconds(value: str) -> float | None:
+def _seconds(value: str, now: datetime) -> float | None:
     try:
         number = float(value)
     except ValueError:
@@ -162,17 +180,22 @@ def _seconds(value: str) -> float | None:
         if not math.isfinite(number):
             return None
         epoch_s = number / 1000 if 1e11 < number < 1e14 else number
-        return epoch_s - utc_now().timestamp() if 1e9 < epoch_s < 1e11 else number
+        return epoch_s - now.timestamp() if 1e9 < epoch_s < 1e11 else number
+    at = _instant(value)
+    return (at - now).total_seconds() if at else None
+
+
+def _instant(value: str) -> datetime | None:
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             at = parse(value)
         except (ValueError, TypeError):
             continue
-        return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - utc_now()).total_seconds()
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
     return None
 
 
-def _name(error: httpx.HTTPError) -> str:
+def _name(error: Exception) -> str:
     return type(error).__name__
 
 
@@ -182,9 +205,11 @@ __all__ = [
     "NotReady",
     "ask",
     "lost",
+    "objects",
     "parsed",
     "refusal",
     "said",
+    "says_missing",
     "scrubbed",
     "wait_s",
     "without",

@@ -118,7 +118,7 @@ class Pixelfed(Mastodon):
         if all(unused):
             if since_sent < SETTLED:
                 return LookAgain(in_s=30, why="Its pictures are still unused. Looking once more.", absent=True)
-            return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True)
+            return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True, settled=True)
         if since_sent < LONGEST_HIDDEN:
             return LookAgain(in_s=60, why="Its pictures are gone, but it is not on the account yet.", absent=True)
         return Undecidable(why="Its pictures are gone, but Pixelfed shows no post: it may be stuck there as a draft.")
@@ -126,7 +126,7 @@ class Pixelfed(Mastodon):
     async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
         """An attached upload is not found (404, or 500 in Laravel's words). Raises for any other failure."""
         answer = await self._asked_for(http, login, remote_id)
-        if answer.status_code == 404 or answers.said(answer).startswith("No query results"):
+        if answers.says_missing(answer) or answers.said(answer).startswith("No query results"):
             return False
         self.understood(answer, commit=False)
         return True

@@ -33,9 +33,8 @@ MASTODON_GIF_PIXELS = 1280 * 720
 async def detect(http: httpx.AsyncClient, base_url: str) -> tuple[str, str]:
     """(software, version), lower case. Raises ConnectError in plain words."""
     links = await _read(http, f"{base_url}/.well-known/nodeinfo", base_url)
-    listed = links.get("links") if isinstance(links, Mapping) else None
-    for link in listed if isinstance(listed, list) else []:
-        href = str(link.get("href", "")) if isinstance(link, Mapping) else ""
+    for link in answers.objects(_mapping(links).get("links")):
+        href = str(link.get("href", ""))
         if "nodeinfo" in str(link.get("rel", "")) and href.startswith(base_url + "/"):
             info = await _read(http, href, base_url)
             software = info.get("software") if isinstance(info, Mapping) else None
@@ -87,6 +86,7 @@ def capabilities(software: str, version: str) -> Capabilities:
             lists_all=True,
             names_app=True,
             profile_scope=True,
+            source=numbers(version) >= (0, 18),  # before edits it puts a notice above the words
         )
     if software in ("akkoma", "pleroma"):
         return Capabilities(idempotency="cached", keeps_media_ids=True, lists_all=True)

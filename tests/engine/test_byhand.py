@@ -85,7 +85,7 @@ async def test_due_ends_with_1_and_the_reason_when_a_network_refuses(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "refused-by-hand")
     scheduled(db, settings, ada, (account,), "refused by hand")
-    sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", status=403)
+    sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", status=403, body="json")
     result = await run("due")
     assert result.exit_code == 1
     assert "@refused-by-hand  failed: The server refused it" in result.stdout

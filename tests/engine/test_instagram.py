@@ -153,7 +153,7 @@ async def test_a_lag_that_outlasts_the_looks_is_a_question_and_no_second_post(
     sandbox.faults.add("status_lag", seconds=7200)
     sandbox.faults.add("drop_after_commit", method="POST", path="media_publish$")
     assert await publishing.publish(engine, delivery.id) is None
-    for _ in range(13):
+    for _ in range(34):
         await looked(db, engine, delivery, later=timedelta(minutes=1))
     assert status_of(db, delivery) == "attention"
     assert sandbox.ledger.times_published("lags for hours") == 1

@@ -38,6 +38,7 @@ class Row(NamedTuple):
 NOW = datetime.now(UTC)
 RECEIPT = Receipt(remote_id="1", permalink=None)
 GIVEN_BACK: dict[str, Any] = {"not_before": None, "faults": 1, "restage": False, "new_key": False, "detail": {}}
+SENT_AGAIN: dict[str, Any] = {"not_before": None, "new_key": True, "restage": True, "settled": True}
 FAILED: dict[str, Any] = {"code": "no", "sentence": "It was refused.", "next_step": None, "detail": {}}
 #: Every function with a statement that moves a row, as its callers call it.
 MOVES: dict[str, list[Callable[[Row], Any]]] = {
@@ -56,30 +57,32 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
         lambda row: arrows.give_back(row.aconn, row.id, "mine", sentence="Not now.", **GIVEN_BACK),
     ],
     "arrows.restage": [lambda row: arrows.restage(row.aconn, row.id, "Too old.")],
-    "arrows.claim_to_send": [lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None)],
+    "arrows.claim_to_send": [
+        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None, late_s=60, pace_s=0)
+    ],
     "arrows.mark_published": [
         lambda row: arrows.mark_published(row.aconn, row.id, "mine", RECEIPT, sentence="Published."),
         lambda row: arrows.mark_published(row.aconn, row.id, None, RECEIPT, sentence="Found.", lookup=True),
     ],
     "arrows.mark_failed": [
-        lambda row: arrows.mark_failed(row.aconn, row.id, "mine", **FAILED),
-        lambda row: arrows.mark_failed(row.aconn, row.id, None, **FAILED),
+        lambda row: arrows.mark_failed(row.aconn, row.id, "mine", as_of=row.delivery.status_at, **FAILED),
+        lambda row: arrows.mark_failed(row.aconn, row.id, None, as_of=row.delivery.status_at, **FAILED),
     ],
-    "arrows.mark_missed": [lambda row: arrows.mark_missed(row.aconn, row.id, "Too late.", "Move it.")],
+    "arrows.mark_missed": [
+        lambda row: arrows.mark_missed(row.aconn, row.id, "Too late.", "Move it.", as_of=row.delivery.status_at)
+    ],
     "arrows.mark_unknown": [
         lambda row: arrows.mark_unknown(row.aconn, row.id, "mine", NOW, code="lost", sentence="Lost.", detail={})
     ],
     "arrows.look_again": [
         lambda row: arrows.look_again(row.aconn, row.id, "mine", NOW, absent=True, sentence="Not there yet.")
     ],
-    "arrows.send_again": [
-        lambda row: arrows.send_again(row.aconn, row.id, "mine", new_key=True, restage=True, sentence="Absent.")
-    ],
+    "arrows.send_again": [lambda row: arrows.send_again(row.aconn, row.id, "mine", sentence="Absent.", **SENT_AGAIN)],
     "arrows.mark_attention": [
         lambda row: arrows.mark_attention(row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look.")
     ],
-    "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn)],
-    "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW)],
+    "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn, 60)],
+    "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW, 60)],
 }
 #: What a row has in each state, beside what it was made with.
 SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"
@@ -155,9 +158,9 @@ def put(row: Row, state: str) -> None:
     row.conn.execute("DELETE FROM deliveries")
     if state != NOTHING:
         row.conn.execute(
-            "INSERT INTO deliveries (id, post_id, account_id, revision, wake_at) OVERRIDING SYSTEM VALUE"
-            " VALUES (%s, %s, %s, %s, now() - interval '1 minute')",
-            [row.id, row.delivery.post_id, row.delivery.account_id, row.delivery.revision],
+            "INSERT INTO deliveries (id, post_id, account_id, revision, status_at, wake_at) OVERRIDING SYSTEM VALUE"
+            " VALUES (%s, %s, %s, %s, %s, now() - interval '1 minute')",
+            [row.id, row.delivery.post_id, row.delivery.account_id, row.delivery.revision, row.delivery.status_at],
         )
         row.conn.execute(f"UPDATE deliveries SET status = '{state}', {STATES[state]}".encode())
 

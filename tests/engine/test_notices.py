@@ -51,7 +51,7 @@ async def test_what_was_not_published_is_told_with_the_reason_and_what_to_do(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unlucky")
     [refused] = scheduled(db, settings, ada, (account,), "refused")
-    sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", status=403)
+    sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", status=403, body="json")
     await publishing.publish(engine, refused.id)
     [late] = scheduled(db, settings, ada, (account,), "too late")
     db.execute("UPDATE posts SET post_date = now() - interval '1 day' WHERE content->>'text' = 'too late'")
@@ -75,7 +75,10 @@ async def test_an_outcome_nobody_can_tell_asks_its_person(
     trusted_with_nothing = '{"lists_all": false, "idempotency": "none"}'
     db.execute("UPDATE servers SET capabilities = capabilities || %s::jsonb", [trusted_with_nothing])
     for _ in range(2):
-        db.execute("UPDATE deliveries SET wake_at = now(), first_absent_at = first_absent_at - interval '1 minute'")
+        db.execute(
+            "UPDATE deliveries SET wake_at = now(), first_absent_at = first_absent_at - interval '1 minute',"
+            " sent_at = sent_at - interval '1 minute'"
+        )
         await publishing.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "attention"
     assert [row[:2] for row in written(db)] == [("delivery-attention", "Please look at a post on @puzzled")]

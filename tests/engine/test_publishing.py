@@ -56,11 +56,13 @@ async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave
     first, second = scheduled(db, settings, ada, (account,), "hasty one", thread=("hasty two",))
     ready = await publishing.prepare(engine, second.id)
     assert ready
+    gathered = await outgoing.gather(engine.pool, ready, settings, with_data=False)
+    one = await publishing.publish(engine, first.id)
+    assert one
     async with engine.pool.connection() as conn:
-        gathered = await outgoing.gather(conn, ready, settings, with_data=False)
-        one = await publishing.publish(engine, first.id)
-        assert one
-        early = await arrows.claim_to_send(conn, ready, "early", 30, "x", gathered.reply_to_remote_id)
+        early = await arrows.claim_to_send(
+            conn, ready, "early", 30, "x", gathered.reply_to_remote_id, late_s=60, pace_s=0
+        )
     assert early is None
     assert await publishing.publish(engine, second.id)
     [status] = sandbox.ledger.statuses(text="hasty two")
@@ -85,7 +87,9 @@ async def test_a_refusal_says_why_and_is_not_tried_again(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "refused")
     [delivery] = scheduled(db, settings, ada, (account,), "refused at the door")
-    sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", times=1, status=403)
+    sandbox.faults.add(
+        "status", instance="mastodon", method="POST", path="/api/v1/statuses$", times=1, status=403, body="json"
+    )
     assert await publishing.publish(engine, delivery.id) is None
     row = db.execute("SELECT status, error FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
     assert row and row[0] == "failed" and row[1]

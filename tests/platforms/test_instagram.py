@@ -350,7 +350,7 @@ async def test_no_token_comes_back_in_an_error(start: Start) -> None:
     held = case.outgoing.login.credentials
     token, secret = held.access_token.get_secret_value(), "sandbox-facebook-secret"
     for code in (100, 190, 36004):
-        case.fault("graph_error", code=code, text=f"Bad token {token} of {secret}", path="publishing_limit$")
+        case.fault("graph_error", code=code, text=f"Bad token {token} of {secret}", path="publishing_limit$", times=2)
         with pytest.raises(PublishError) as caught:
             await case.prepare()
         said = f"{caught.value} {caught.value.sentence} {caught.value.detail} {caught.value.next_step}"

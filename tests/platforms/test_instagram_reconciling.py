@@ -60,8 +60,24 @@ async def test_a_status_and_a_listing_that_lag_do_not_lead_to_a_second_post(star
     left_to_us(case)
     case.fault_at_commit("status_lag", seconds=7200)
     await lost(case, "drop_after_commit")
-    assert isinstance(await case.look(**SETTLED, absent_looks=9), Undecidable)
+    assert isinstance(await case.look(**SETTLED, absent_looks=9), LookAgain)
+    assert isinstance(await case.look(absent_for_s=1900, sent_s_ago=1900, absent_looks=30), Undecidable)
     assert case.times_out() == 1
+
+
+async def test_the_accounts_other_posts_are_told_from_this_one_in_the_count(start: Start, sandbox: Sandbox) -> None:
+    case = await start("instagram-login")
+    left_to_us(case)
+    await case.publish()
+    (other,) = sandbox.ledger.statuses(account=case.account)
+    case.staged = None
+    case.changed(content=case.outgoing.content.model_copy(update={"text": "the one that got lost"}))
+    await lost(case)
+    known = {"taken": frozenset({other.id}), "absent_looks": 9}
+    assert isinstance(await case.look(**SETTLED, **known), LookAgain)  # it may not be in the count yet
+    sandbox.network.store.statuses[other.id].created_at -= 700
+    first = utc_now() - timedelta(seconds=720)
+    assert isinstance(await case.look(**SETTLED, **known, first_sent_at=first), SafeToResend)
 
 
 async def test_a_quota_that_cannot_be_read_is_no_proof(start: Start) -> None:
@@ -69,7 +85,39 @@ async def test_a_quota_that_cannot_be_read_is_no_proof(start: Start) -> None:
     left_to_us(case)
     await lost(case)
     case.fault("graph_error", code=2, path="content_publishing_limit$", times=None)
-    assert isinstance(await case.look(**SETTLED, absent_looks=9), Undecidable)
+    assert isinstance(await case.look(**SETTLED, absent_looks=9), LookAgain)
+    day = 86500
+    assert isinstance(await case.look(absent_for_s=day, sent_s_ago=day, absent_looks=99), Undecidable)
+
+
+async def test_a_container_that_may_be_out_by_now_is_asked_before_it_goes_again(start: Start) -> None:
+    case = await start("instagram-login")
+    await lost(case, "drop_after_commit")
+    case.changed(sent_ago_s=900.0)
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    assert case.times_out() == 1
+    assert isinstance(await case.look(), Found)
+
+
+async def test_a_container_that_may_be_out_is_never_replaced_and_an_old_one_that_is_not_is(start: Start) -> None:
+    case = await start("instagram-login")
+    await case.prepare()
+    first = case.staged.parent.remote_id
+    case.staged.parent.created_at -= timedelta(hours=21)
+    case.changed(sent_ago_s=900.0)
+    assert (await case.prepare()).parent.remote_id == first
+    case.changed(sent_ago_s=None)
+    assert (await case.prepare()).parent.remote_id != first
+
+
+async def test_what_is_published_and_cannot_be_listed_is_published_all_the_same(start: Start) -> None:
+    case = await start("instagram-login")
+    await lost(case, "drop_after_commit")
+    case.fault("graph_error", code=2, path="/media$", method="GET", times=None)
+    verdict = await case.look(looks=4)
+    assert isinstance(verdict, Found)
+    assert verdict.receipt.remote_id is None
 
 
 async def test_a_container_near_its_end_is_left_to_the_person(start: Start) -> None:

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from postflow.errors import NotReady, OutcomeUnknown, StageLost
-from postflow.models import Found, SafeToResend, Undecidable, utc_now
+from postflow.errors import NotReady, OutcomeUnknown, Retry, StageLost
+from postflow.models import Found, LookAgain, SafeToResend, Undecidable, utc_now
+from sandbox import Sandbox
 from tests.platforms.conftest import Start
 
 
@@ -30,8 +31,76 @@ async def test_the_same_words_of_last_week_are_not_ours(start: Start) -> None:
     case = await start("mastodon", pictures=0)
     await case.prepare()
     await case.commit()
-    verdict = await case.look(absent_for_s=40, first_sent_at=utc_now() + timedelta(hours=1))
+    verdict = await case.look(absent_for_s=40, first_sent_at=utc_now() + timedelta(hours=2))
     assert isinstance(verdict, SafeToResend)
+
+
+async def test_the_same_words_by_a_clock_that_may_be_wrong_are_a_question(start: Start) -> None:
+    """A first post: nothing stands before it on the account by which it could be told."""
+    case = await start("mastodon", pictures=0)
+    await case.prepare()
+    assert case.staged.anchor is None
+    await case.commit()
+    verdict = await case.look(absent_for_s=40, first_sent_at=utc_now() + timedelta(minutes=10))
+    assert isinstance(verdict, Undecidable)
+
+
+@pytest.mark.parametrize("instance", ["mastodon", "gotosocial"])
+async def test_a_server_whose_clock_is_behind_does_not_hide_what_it_published(start: Start, instance: str) -> None:
+    case = await start(instance, pictures=0)
+    await case.platform.commit(case.http, case.outgoing, case.platform.staged_model())  # an older post of the account
+    case.changed(
+        content=case.outgoing.content.model_copy(update={"text": "by a slow clock"}), idempotency_key="slow clock"
+    )
+    await case.prepare()
+    assert case.staged.anchor
+    await case.commit()
+    verdict = await case.look(absent_for_s=40, first_sent_at=utc_now() + timedelta(minutes=10))
+    assert isinstance(verdict, Found)
+
+
+@pytest.mark.parametrize("instance", ["mastodon", "gotosocial"])
+async def test_what_was_sent_with_a_token_made_by_hand_bears_the_name_of_another_app(
+    start: Start, sandbox: Sandbox, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = await start(instance, pictures=0)
+    await case.publish()
+    (status,) = sandbox.ledger.statuses(account=case.account)
+    app = sandbox.network.store.apps[sandbox.network.store.statuses[status.id].client_id]
+    monkeypatch.setattr(app, "name", "my own little script")
+    case.changed(login=case.outgoing.login.model_copy(update={"app": None}))
+    assert isinstance(await case.look(absent_for_s=40), Found)
+
+
+async def test_a_mention_in_other_capitals_is_the_same_mention(start: Start) -> None:
+    case = await start("mastodon", pictures=0, text="Thank you @ada@birds.example!")
+    await case.publish()
+    said = case.outgoing.content.model_copy(update={"text": "Thank you @Ada@Birds.Example!"})
+    case.changed(content=said)
+    assert isinstance(await case.look(absent_for_s=40), Found)
+    said = case.outgoing.content.model_copy(update={"text": "Thank you @countess@birds.example!"})
+    case.changed(content=said)
+    assert isinstance(await case.look(absent_for_s=40), Undecidable)
+
+
+async def test_a_post_is_not_held_absent_while_its_request_may_still_run(start: Start) -> None:
+    case = await start("mastodon", pictures=0)
+    await case.prepare()
+    assert isinstance(await case.look(absent_for_s=40, sent_s_ago=45), LookAgain)
+    assert isinstance(await case.look(absent_for_s=40, sent_s_ago=61), SafeToResend)
+
+
+@pytest.mark.parametrize("fault", [404, 403, 405])
+async def test_a_proxy_that_misses_its_server_has_said_nothing_of_the_post(start: Start, fault: int) -> None:
+    """It was not carried out, so it is tried again: neither refused for good nor out and deleted."""
+    case = await start("mastodon", pictures=0)
+    await case.prepare()
+    case.changed(sent_ago_s=30.0)
+    case.fault_at_commit("status", status=fault, body="html")
+    with pytest.raises(Retry) as caught:
+        await case.commit()
+    assert caught.value.code == "turned_away"
+    assert case.times_out() == 0
 
 
 async def test_it_finds_the_post_behind_more_than_a_page_of_newer_ones(start: Start) -> None:

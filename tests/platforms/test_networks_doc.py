@@ -81,7 +81,7 @@ async def test_a_fresh_server_takes_what_the_table_says(
 async def test_what_is_absent_twice_ends_as_the_table_says(row: dict[str, str], http: httpx.AsyncClient) -> None:
     now = utc_now()
     attempt = Attempt(
-        attempt_no=1, first_sent_at=now, sent_at=now, looks=2, absent_looks=1,
+        attempt_no=1, first_sent_at=now, sent_at=now - timedelta(seconds=61), looks=2, absent_looks=1,
         first_absent_at=now - timedelta(seconds=40), taken_remote_ids=frozenset(),
     )  # fmt: skip
     platform: Any = platforms.get("mastodon")

@@ -44,7 +44,7 @@ async def test_uploads_that_an_earlier_attempt_took_into_a_draft_are_never_sent_
     case.fault("stuck_draft")
     with pytest.raises(OutcomeUnknown):
         await case.commit()
-    case.changed(sent_before=True, idempotency_key="an hour later the first key is forgotten")
+    case.changed(sent_ago_s=60.0, idempotency_key="an hour later the first key is forgotten")
     with pytest.raises(OutcomeUnknown):
         await case.commit()
 

@@ -25,7 +25,7 @@ async def with_locale(start: Start, network: str, locale: str, **content: Any) -
 async def test_in_any_language_refused_uploads_lead_to_the_post_that_has_them(start: Start, locale: str) -> None:
     case = await with_locale(start, "mastodon", locale)
     first = await case.publish()
-    case.changed(idempotency_key="an hour later the first one is forgotten", sent_before=True)
+    case.changed(idempotency_key="an hour later the first one is forgotten", sent_ago_s=60.0)
     assert (await case.commit()).remote_id == first.remote_id
     assert case.times_out() == 1
 
@@ -73,7 +73,7 @@ async def test_a_post_that_was_deleted_before_its_answer_came_counts_as_publishe
     token = case.platform.bearer(case.outgoing.login.credentials)
     base_url = case.outgoing.login.account.base_url
     await case.http.delete(f"{base_url}/api/v1/statuses/{first.remote_id}", headers=token)
-    case.changed(sent_before=True)
+    case.changed(sent_ago_s=60.0)
     again = await case.commit()
     assert again.remote_id is None
     assert again.notes == ("It had gone out, and was deleted there since.",)

@@ -63,7 +63,7 @@ class Instagram(Platform):
     credentials_model: ClassVar[type[Credentials]] = Keys
     staged_model: ClassVar[type[BaseModel]] = containers.Staged
     prepare_lead_s: ClassVar[float] = 900
-    staged_life_s: ClassVar[float] = reconciling.CONTAINER_LIFE.total_seconds()
+    staged_life_s: ClassVar[float] = containers.LIFE.total_seconds()
     fetches_media: ClassVar[bool] = True
 
     def __init__(self, settings: config.Settings | None = None) -> None:
@@ -207,9 +207,12 @@ class Instagram(Platform):
         stage = _staged(staged)
         if stage.parent is None:
             raise StageLost("Nothing was prepared.")
+        graph = self._as(http, outgoing.login)
+        if outgoing.sent_before:
+            await containers.still_unpublished(graph, stage.parent)
         path = f"{outgoing.login.account.remote_id}/media_publish"
         form = {"creation_id": stage.parent.remote_id}
-        body = await self._as(http, outgoing.login).post(path, form, commit=True)
+        body = await graph.post(path, form, commit=True)
         if not body.get("id"):
             raise answers.lost("an answer without an id")
         return Receipt(remote_id=str(body["id"]))
@@ -224,7 +227,8 @@ class Instagram(Platform):
         if receipt.remote_id is None:
             return None
         body = await self._as(http, login).read(receipt.remote_id, fields="id,permalink")
-        return body.get("permalink")
+        link = body.get("permalink")
+        return link if isinstance(link, str) else None
 
     def _as(self, http: httpx.AsyncClient, login: Login) -> Graph:
         return Graph.of(http, self.settings, login)

@@ -13,10 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from postflow.errors import NotReady, PublishError, Refused, Retry, Throttled
 from postflow.models import MediaKind, Outgoing, OutgoingMedia, utc_now
+from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
 from postflow.platforms.instagram import options, refusals, usage
 from postflow.platforms.instagram.graph import Graph, rows, within
 
+#: A container lives a day; an older one is not relied on any more.
+LIFE = timedelta(hours=20)
 TRIES = 3
 STUCK = timedelta(hours=1)
 FAST_S, SLOW_S, SPARING_S = 2.0, 30.0, 60.0  # between two looks at a container
@@ -42,7 +45,14 @@ class Staged(BaseModel):
 
 
 async def prepare(graph: Graph, outgoing: Outgoing, stage: Staged, checkpoint: Checkpoint) -> Staged:
-    """Raises NotReady while Meta works on it; called again, it goes on where it was."""
+    """Raises NotReady while Meta works on it; called again, it goes on where it was.
+
+    A container that may have been published is never replaced: it is the only handle on what became of it.
+    """
+    if stage.parent and not outgoing.sent_before and _oldest(stage) < utc_now() - LIFE:
+        stage.children, stage.parent = {}, None
+    if stage.parent:
+        stage.parent.finished = False  # it was refused as not ready, or time has passed: ask once more
     if stage.quota_asked_at is None:
         await _quota(graph, outgoing)
         stage.quota_asked_at = utc_now()
@@ -58,8 +68,22 @@ async def prepare(graph: Graph, outgoing: Outgoing, stage: Staged, checkpoint: C
     if stage.parent is None:
         stage.parent = await _create(graph, outgoing, stage, _whole(outgoing, stage), checkpoint)
         await checkpoint(stage)
-    await _finish(graph, stage, stage.parent, checkpoint)
+    await _finish(graph, stage, stage.parent, checkpoint, replaceable=not outgoing.sent_before)
     return stage
+
+
+def _oldest(stage: Staged) -> datetime:
+    made = [*stage.children.values(), *([stage.parent] if stage.parent else [])]
+    return min(container.created_at for container in made)
+
+
+async def still_unpublished(graph: Graph, container: Container) -> None:
+    """Before a container goes out once more. Raises OutcomeUnknown where it may be out by now, NotReady, Retry."""
+    told, words = await state(graph, container)
+    if told == "IN_PROGRESS":
+        raise NotReady("Instagram is still processing the media.", retry_in_s=SLOW_S)
+    if told != "FINISHED":
+        raise answers.lost(f"the container is {told or 'unknown'}: {words}")
 
 
 async def state(graph: Graph, container: Container) -> tuple[str, str]:
@@ -72,7 +96,7 @@ async def state(graph: Graph, container: Container) -> tuple[str, str]:
 async def _quota(graph: Graph, outgoing: Outgoing) -> None:
     """Asked once per preparation. The documents contradict each other, so the number told live counts."""
     path = f"{outgoing.login.account.remote_id}/content_publishing_limit"
-    told = next(iter(rows(await graph.get(path, fields="quota_usage,config"))), {})
+    told = next(iter(rows(await graph.read(path, fields="quota_usage,config"))), {})
     total, used = within(told, "config").get("quota_total"), told.get("quota_usage")
     if isinstance(total, int) and isinstance(used, int) and 0 < total <= used:
         raise Throttled(f"Instagram takes {total} posts a day, and they are used up.", retry_in_s=1800, code="quota")
@@ -102,15 +126,17 @@ async def _not_fetched(stage: Staged, checkpoint: Checkpoint, error: Retry) -> P
     return Refused(sentence, code=error.code, next_step=error.next_step, detail=error.detail)
 
 
-async def _finish(graph: Graph, stage: Staged, container: Container, checkpoint: Checkpoint) -> None:
+async def _finish(
+    graph: Graph, stage: Staged, container: Container, checkpoint: Checkpoint, *, replaceable: bool = True
+) -> None:
     if container.finished:
         return
     told, words = await state(graph, container)
     waited = utc_now() - container.created_at
-    if told in ("FINISHED", "PUBLISHED"):
-        container.finished = True
+    if told in ("FINISHED", "PUBLISHED") or (not replaceable and told in ("ERROR", "EXPIRED")):
+        container.finished = True  # the latter is found out, and looked into, before it is published
         await checkpoint(stage)
-    elif told in ("ERROR", "EXPIRED") or waited > STUCK:
+    elif told in ("ERROR", "EXPIRED") or (waited > STUCK and replaceable):
         raise await _begin_again(stage, checkpoint, words)
     else:
         pause = FAST_S if waited < timedelta(seconds=30) else SLOW_S

@@ -135,7 +135,7 @@ async def check(http: httpx.AsyncClient, settings: config.Settings, keys: Keys) 
     if person and not (await _debugged(http, settings, person))["is_valid"]:
         person = None
     ends = [page.get(name) for name in ("expires_at", "data_access_expires_at")]
-    instants = [datetime.fromtimestamp(one, UTC) for one in ends if isinstance(one, int) and one > 0]
+    instants = [datetime.fromtimestamp(one, UTC) for one in ends if isinstance(one, int) and 0 < one < 1e11]
     known = {"user_token": person, "expires_at": min(instants, default=None), "checked_at": utc_now()}
     return keys.model_copy(update=known)
 

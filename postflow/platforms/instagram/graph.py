@@ -98,7 +98,7 @@ class Graph:
                 raise error from None
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[Mapping[str, Any] | None]:
-        """Every entry of a listing; a last None when it went on beyond MOST_PAGES or was no listing."""
+        """Every entry of a listing; a last None when there is more of it, or when it was no listing."""
         after: str | None = None
         for _ in range(MOST_PAGES):
             body = await self.read(path, **query, **({"after": after} if after else {}))
@@ -107,9 +107,11 @@ class Graph:
             for one in rows(body):
                 yield one
             paging = within(body, "paging")
-            after = within(paging, "cursors").get("after") if paging.get("next") else None
-            if not isinstance(after, str) or not after:
+            if not paging.get("next"):
                 return
+            after = within(paging, "cursors").get("after")
+            if not isinstance(after, str) or not after:
+                break
         yield None
 
     def _token(self) -> SecretStr | None:

@@ -3,6 +3,7 @@
     found in /media (or /stories)                             it is out
     the container says PUBLISHED, no listing shows it         it is out; its link is looked for a few times
     FINISHED, absent and uncounted for ten minutes            the same container again, if POSTFLOW_INSTAGRAM_REPUBLISH=auto
+    absent, but more is counted than we know of               again, for half an hour
     anything else after ten minutes                           a person has to look
 
 There is no key of ours at Instagram and no way from a container to its medium: it is told by time, kind, caption and
@@ -31,11 +32,10 @@ from postflow.platforms.instagram import containers, options
 from postflow.platforms.instagram.graph import Graph, rows, within
 
 SETTLED = timedelta(minutes=10)
+LONGEST_UNCOUNTED = timedelta(minutes=30)
 LONGEST_LOOKING = timedelta(hours=24)
 #: Meta's clock may be ahead of ours.
 SKEW = timedelta(seconds=60)
-#: A container lives a day; an older one is not relied on any more.
-CONTAINER_LIFE = timedelta(hours=20)
 LOOKS_FOR_A_LINK = 4
 UNREADABLE = "unreadable"
 _FIELDS = "id,caption,timestamp,permalink,media_type,media_product_type,children{id}"
@@ -43,6 +43,7 @@ _FIELDS = "id,caption,timestamp,permalink,media_type,media_product_type,children
 
 class Listing(NamedTuple):
     candidates: list[Mapping[str, Any]]  # newest first
+    known: int  # how many belong to other deliveries, and are old enough to be counted by now
     complete: bool
 
 
@@ -51,14 +52,14 @@ async def reconcile(
 ) -> Verdict:
     if stage.parent is None:
         return Undecidable(why="What was handed to Instagram is no longer known here.")
-    age = attempt.now - attempt.sent_at
+    age, told = attempt.now - attempt.sent_at, ""
     try:
         told = await _state(graph, stage.parent)
         listing = await _listed(graph, outgoing, attempt)
     except Unauthorized:
         raise
     except PublishError as error:
-        return _not_asked(attempt, age, error)
+        return _published_somewhere(attempt) if told == "PUBLISHED" else _not_asked(attempt, age, error)
     if (receipt := _ours(outgoing, listing, told)) is not None:
         return Found(receipt=receipt)
     if told == "PUBLISHED":
@@ -67,11 +68,17 @@ async def reconcile(
     again = LookAgain(in_s=60, why="It is not on the account so far. Looking again in a minute.", absent=unpublished)
     if age < SETTLED:
         return again
-    if unpublished and republish == "auto" and utc_now() - stage.parent.created_at < CONTAINER_LIFE:
+    if unpublished and republish == "auto" and utc_now() - stage.parent.created_at < containers.LIFE:
         if not _settled(attempt):
             return again
-        if await _counted_since(graph, outgoing, attempt.first_sent_at - SKEW) == 0:
-            return SafeToResend(why="Instagram still holds it unpublished and counts no post since.")
+        try:
+            counted = await _counted_since(graph, outgoing, attempt.first_sent_at - SKEW)
+        except PublishError as error:
+            return _not_asked(attempt, age, error)
+        if counted is not None and counted <= listing.known:
+            return SafeToResend(why="Instagram still holds it unpublished and counts no post since that is not known.")
+        if age < LONGEST_UNCOUNTED:
+            return again
     return Undecidable(why=_why(told, listing))
 
 
@@ -92,7 +99,7 @@ async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing
     edge = "stories" if options.kind(outgoing.content) == "story" else "media"
     path = f"{outgoing.login.account.remote_id}/{edge}"
     candidates: list[Mapping[str, Any]] = []
-    complete = True
+    known, complete = 0, True
     async for one in graph.pages(path, fields=_FIELDS, limit="50", since=str(int(since.timestamp()))):
         at = _at(one) if one else None
         if one is None or at is None:
@@ -100,9 +107,11 @@ async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing
             continue
         if at < since:
             break  # newest first
-        if _is_like(one, outgoing) and one.get("id") and str(one["id"]) not in attempt.taken_remote_ids:
+        if str(one.get("id")) in attempt.taken_remote_ids:
+            known += at <= attempt.now - SETTLED
+        elif _is_like(one, outgoing) and one.get("id"):
             candidates.append(one)
-    return Listing(candidates, complete)
+    return Listing(candidates, known, complete)
 
 
 def _is_like(one: Mapping[str, Any], outgoing: Outgoing) -> bool:
@@ -128,12 +137,13 @@ def _ours(outgoing: Outgoing, listing: Listing, told: str) -> Receipt | None:
     if not captioned and (told != "PUBLISHED" or len(listing.candidates) > 1):
         return None
     one = listing.candidates[-1]
-    return Receipt(remote_id=str(one["id"]), permalink=one.get("permalink"))
+    link = one.get("permalink")
+    return Receipt(remote_id=str(one["id"]), permalink=link if isinstance(link, str) else None)
 
 
 def _published_somewhere(attempt: Attempt) -> Verdict:
     if attempt.looks < LOOKS_FOR_A_LINK:
-        return LookAgain(in_s=30, why="Instagram says it is published; looking for its link.")
+        return LookAgain(in_s=30, why="Instagram says it is published; looking for its link.", absent=False)
     note = "Instagram says it is published; its link could not be found."
     return Found(receipt=Receipt(remote_id=None, notes=(note,)))
 
@@ -145,12 +155,9 @@ def _settled(attempt: Attempt) -> bool:
 
 
 async def _counted_since(graph: Graph, outgoing: Outgoing, since: datetime) -> int | None:
-    """Posts of this account as its quota counts them, stories too; None when that cannot be told."""
+    """Posts of this account as its quota counts them, stories too; None when that is not told. Raises PublishError."""
     path = f"{outgoing.login.account.remote_id}/content_publishing_limit"
-    try:
-        body = await graph.read(path, fields="quota_usage", since=str(int(since.timestamp())))
-    except PublishError:
-        return None
+    body = await graph.read(path, fields="quota_usage", since=str(int(since.timestamp())))
     used = next(iter(rows(body)), {}).get("quota_usage")
     return used if isinstance(used, int) and not isinstance(used, bool) else None
 

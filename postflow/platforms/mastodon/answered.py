@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from postflow.models import Outgoing, Receipt
+from postflow.platforms import answers
 
 
 def receipt(status: Mapping[str, Any], outgoing: Outgoing) -> Receipt:
@@ -30,7 +31,7 @@ def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]
 
 
 def _media(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
-    shown = [one for one in status.get("media_attachments") or [] if isinstance(one, Mapping)]
+    shown = answers.objects(status.get("media_attachments"))
     missing, sent = len(outgoing.media) - len(shown), len(outgoing.media)
     if missing > 0:
         yield f"The server left out {missing} of {sent} pictures."

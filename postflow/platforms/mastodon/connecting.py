@@ -158,14 +158,14 @@ class Connecting(Speaking):
             raise _about_access(answers.refusal(answer, commit=True))
         if not isinstance(body, Mapping) or not body.get("access_token"):
             raise _about_access(answers.lost("no token in the answer"))
-        now, life_s = utc_now(), body.get("expires_in")
+        now, life_s = utc_now(), _seconds(body.get("expires_in"))
         refresh = body.get("refresh_token")
         return Credentials(
             access_token=SecretStr(str(body["access_token"])),
             refresh_token=SecretStr(str(refresh)) if refresh else None,
             scopes=tuple(str(body.get("scope") or " ".join(app.scopes)).split()),
             issued_at=now,
-            expires_at=now + timedelta(seconds=int(life_s)) if life_s else None,
+            expires_at=now + timedelta(seconds=life_s) if life_s else None,
         )
 
     # -- keeping alive -----------------------------------------------------------------------------------
@@ -176,7 +176,8 @@ class Connecting(Speaking):
     async def _profile(self, http: httpx.AsyncClient, base_url: str, credentials: Credentials) -> Profile:
         url = f"{base_url}/api/v1/accounts/verify_credentials"
         answer = await answers.ask(http, "GET", url, headers=self.bearer(credentials))
-        if answer.status_code == 403:  # login switched off, address unconfirmed; on Akkoma also a dead token
+        # Login switched off, address unconfirmed; on Akkoma also a dead token. A page without words is a proxy's.
+        if answer.status_code == 403 and isinstance(answers.parsed(answer), Mapping):
             raise Unauthorized(
                 f"The server shuts this account out: {answers.said(answer).rstrip('.') or 'it gives no reason'}.",
                 next_step="Sign in there and see what it wants, then connect the account again.",
@@ -223,6 +224,14 @@ def _granted(server: Server, credentials: Credentials) -> tuple[str, ...]:
     if server.capabilities.idempotency == "none":
         raise ConnectError(f"{_MUST_READ} Connect again and allow read:statuses.")
     return (f"{_MUST_READ} It will ask you then. Connect again and allow read:statuses to spare yourself that.",)
+
+
+def _seconds(told: Any) -> float | None:
+    """A token's life; what is no number does not keep anybody from storing the token."""
+    try:
+        return min(float(told), 10 * 365 * 86400.0) if told else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _address(value: Any) -> str | None:

@@ -18,9 +18,14 @@ from postflow.platforms.mastodon.traces import Staged, Upload
 
 #: Idempotency keys that a refusal or a fault has used up.
 BURNS_KEYS = frozenset({"tripwire", "cached"})
+#: GoToSocial's word for an upload that a status has already; its errors are in English for everybody.
+ATTACHED = "media already attached to status"
 #: A key that is known answers with the first status, also when it is gone.
 REPLAYS = frozenset({"replay", "bug500"})
+REPLAYED_FOR_S = 3600
 UPLOAD_S = 300
+#: Between two looks at an upload that is being processed: while it is this young, and how long.
+PAUSES_S = ((60, 5), (600, 15), (3600, 30))
 
 
 class Publishing(Speaking):
@@ -98,8 +103,8 @@ class Publishing(Speaking):
     async def _poll(self, http: httpx.AsyncClient, outgoing: Outgoing, upload: Upload) -> None:
         answer = await self._asked_for(http, outgoing.login, upload.remote_id)
         if answer.status_code == 206:
-            raise NotReady("The server is still processing a video.", retry_in_s=5)
-        if answer.status_code == 404 and outgoing.server.capabilities.media_tells:
+            raise _still_processing(upload)
+        if answers.says_missing(answer) and outgoing.server.capabilities.media_tells:
             raise StageLost("The server has lost an upload.", detail="media 404")
         if answer.status_code == 422:
             raise Refused("The server cannot process a video or picture.", code="media_unprocessable")
@@ -172,7 +177,7 @@ class Publishing(Speaking):
         if answer.status_code == 403:
             await self._still_welcome(http, outgoing.login)
         if answer.status_code == 404:
-            return await self._missing(http, outgoing)
+            return await self._missing(http, outgoing, answer)
         return None
 
     async def _uploads_used(
@@ -191,6 +196,8 @@ class Publishing(Speaking):
                 return receipt(status, outgoing)
         if outgoing.sent_before and outgoing.server.capabilities.idempotency == "tripwire":
             raise answers.lost("uploads used, but in no post: an earlier attempt may be stuck as a draft")
+        if ATTACHED in answers.said(answer):
+            raise answers.lost("uploads used, but the account does not show the post")
         raise StageLost(
             "The server no longer knows the uploaded pictures.",
             new_key=outgoing.server.capabilities.idempotency in BURNS_KEYS,
@@ -205,7 +212,7 @@ class Publishing(Speaking):
     async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
         """Still there and in no status, on servers where `media_tells`. Raises when the server cannot be asked."""
         answer = await self._asked_for(http, login, remote_id)
-        if answer.status_code == 404:
+        if answers.says_missing(answer):
             return False
         if answer.status_code != 422:  # what cannot be processed is in no status either
             self.understood(answer, commit=False)
@@ -220,8 +227,13 @@ class Publishing(Speaking):
         except PublishError:
             return
 
-    async def _missing(self, http: httpx.AsyncClient, outgoing: Outgoing) -> Receipt | None:
-        """404: what it answers to is gone, or the status our earlier request made was deleted meanwhile."""
+    async def _missing(self, http: httpx.AsyncClient, outgoing: Outgoing, answer: httpx.Response) -> Receipt | None:
+        """404: what it answers to is gone, or the status our earlier request made was deleted meanwhile.
+
+        The latter only for as long as keys are remembered, and never on the word of a proxy that misses the server.
+        """
+        if not answers.said(answer):
+            return None
         if outgoing.reply_to_remote_id:
             url = f"{outgoing.login.account.base_url}/api/v1/statuses/{outgoing.reply_to_remote_id}"
             parent: Mapping[str, str] = self.bearer(outgoing.login.credentials)
@@ -231,6 +243,19 @@ class Publishing(Speaking):
                     code="parent_gone",
                     next_step="Publish it as a post of its own.",
                 )
-        if outgoing.sent_before and outgoing.server.capabilities.idempotency in REPLAYS:
+        replayed = outgoing.sent_ago_s is not None and outgoing.sent_ago_s < REPLAYED_FOR_S
+        if replayed and outgoing.server.capabilities.idempotency in REPLAYS:
             return Receipt(remote_id=None, notes=("It had gone out, and was deleted there since.",))
         return None
+
+
+def _still_processing(upload: Upload) -> PublishError:
+    age_s = (utc_now() - upload.uploaded_at).total_seconds()
+    for younger_than_s, pause_s in PAUSES_S:
+        if age_s < younger_than_s:
+            return NotReady("The server is still processing a video.", retry_in_s=pause_s)
+    return Refused(
+        "The server has not finished processing a video within an hour.",
+        code="media_stuck",
+        next_step="Try again, or replace the video by a shorter one.",
+    )

@@ -49,7 +49,7 @@ class Reconciling(Speaking):
         own: list[traces.Status],
     ) -> Found | Undecidable | None:
         unclear = False
-        for status in own:
+        for status in sorted(own, key=traces.order):  # of two with the same words the first sent is the older
             if str(status["id"]) in attempt.taken_remote_ids:
                 continue
             match = await traces.match(self, http, outgoing, staged, attempt, status)
@@ -71,8 +71,10 @@ class Reconciling(Speaking):
                 found = await self._ours(http, outgoing, staged, attempt, own)
             except PublishError:
                 found = None  # closed to strangers
-        return found or Undecidable(
-            why="The account's access does not let PostFlow read what is on it, so it cannot tell."
+        return (
+            found
+            or looking.once_more(attempt)
+            or Undecidable(why="The account's access does not let PostFlow read what is on it, so it cannot tell.")
         )
 
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:

@@ -1,8 +1,8 @@
 """What a lost request left on the account: the account's own statuses, and which of them is the one we sent.
 
 A status with our uploads is ours. Without uploads, or where statuses do not keep the uploads' ids, it must be of our
-app, not older than the request, an answer to the same status, and have our words as its source; rendered content alone
-never proves that it is not ours.
+app, newer than the anchor (or than the request), an answer to the same status, and have our words as its source; rendered
+content alone never proves that it is not ours.
 """
 
 import html
@@ -25,7 +25,9 @@ Match = Literal["ours", "another", "unclear"]
 
 #: The clocks of two machines differ; a status may look older than the request that made it.
 SKEW = timedelta(minutes=2)
+FURTHEST_SKEW = timedelta(hours=1)
 PAGE = 40
+_MENTION = re.compile(r"(?<![\w/])@([\w.-]*\w)(?:@[\w.-]+\w)?")
 MOST_PAGES = 30
 
 
@@ -91,7 +93,7 @@ def order(status: Status) -> tuple[int, str]:
 
 
 def has_our_uploads(status: Status, staged: Staged) -> bool:
-    theirs = {str(media.get("id")) for media in status.get("media_attachments") or []}
+    theirs = {str(media.get("id")) for media in answers.objects(status.get("media_attachments"))}
     return bool(theirs & {upload.remote_id for upload in staged.uploads})
 
 
@@ -106,35 +108,53 @@ async def match(
             return "another"  # a server that knows no guard may have published our words without the pictures
         if staged.uploads and not outgoing.content.text.strip():
             return "another"
-    if not _could_be(outgoing, attempt, status):
+    if not _could_be(platform, outgoing, status):
         return "another"
-    return await _by_words(platform, http, outgoing, status)
+    # Below the anchor nothing is listed. Without one a date has to do, and clocks may differ by more than we think.
+    if staged.anchor is None and not _made_after(status, attempt.first_sent_at - FURTHEST_SKEW):
+        return "another"
+    matched = await _by_words(platform, http, outgoing, status)
+    dated = staged.anchor is not None or _made_after(status, attempt.first_sent_at - SKEW)
+    return "unclear" if matched == "ours" and not dated else matched
 
 
-def _could_be(outgoing: Outgoing, attempt: Attempt, status: Status) -> bool:
+def _could_be(platform: Speaking, outgoing: Outgoing, status: Status) -> bool:
     app, name = status.get("application"), None
-    if isinstance(app, Mapping) and outgoing.server.capabilities.names_app:
-        name = app.get("name")
-    if name is not None and name != "PostFlow":
+    if isinstance(app, Mapping) and outgoing.server.capabilities.names_app and outgoing.login.app:
+        name = app.get("name")  # a token made by hand bears the name of its maker's choice
+    if name is not None and name != platform.client_name:
         return False
     parent = status.get("in_reply_to_id")
     if (str(parent) if parent else None) != outgoing.reply_to_remote_id:
         return False
-    return bool(status.get("poll")) == bool(outgoing.content.poll) and _made_after(status, attempt.first_sent_at - SKEW)
+    return bool(status.get("poll")) == bool(outgoing.content.poll)
 
 
 async def _by_words(platform: Speaking, http: httpx.AsyncClient, outgoing: Outgoing, status: Status) -> Match:
     content = outgoing.content
     asked = (normal(content.text), normal(content.spoiler_text))
-    url = f"{outgoing.login.account.base_url}/api/v1/statuses/{status['id']}/source"
-    answer = await answers.ask(http, "GET", url, headers=platform.bearer(outgoing.login.credentials))
-    if answer.status_code in (403, 404, 405, 501):  # no such thing there, or not for this token
+    source = await _source(platform, http, outgoing, status)
+    if source is None:
         shown = normal(_plain(str(status.get("content") or "")))
         return "ours" if asked[0] and shown == asked[0] else "unclear"
-    source = platform.understood(answer, commit=False)
     said = (normal(str(source.get("text") or "")), normal(str(source.get("spoiler_text") or "")))
     blank_text = not asked[0] and said in ((asked[1], ""), asked)  # then the warning becomes the text
-    return "ours" if said == asked or blank_text else "another"
+    if said == asked or blank_text:
+        return "ours"
+    return "unclear" if _MENTION.search(asked[0]) and _unaddressed(said) == _unaddressed(asked) else "another"
+
+
+async def _source(
+    platform: Speaking, http: httpx.AsyncClient, outgoing: Outgoing, status: Status
+) -> Mapping[str, Any] | None:
+    """The words as they were sent. None where the server has no such thing, or not for this token."""
+    if not outgoing.server.capabilities.source:
+        return None
+    url = f"{outgoing.login.account.base_url}/api/v1/statuses/{status['id']}/source"
+    answer = await answers.ask(http, "GET", url, headers=platform.bearer(outgoing.login.credentials))
+    if answer.status_code in (403, 404, 405, 501):
+        return None
+    return platform.understood(answer, commit=False)
 
 
 def _made_after(status: Status, since: datetime) -> bool:
@@ -145,9 +165,14 @@ def _made_after(status: Status, since: datetime) -> bool:
 
 
 def normal(text: str) -> str:
-    """Servers strip the ends, fold line ends and shorten mentions of their own people."""
-    words = unicodedata.normalize("NFC", text).split()
-    return " ".join(re.sub(r"(?<![\w/])@([\w.-]+)@[\w.-]+\w", r"@\1", word) for word in words)
+    """Servers strip the ends, fold line ends, and write mentions in their own way: shorter, in the account's capitals."""
+    words = unicodedata.normalize("NFC", text).casefold().split()
+    return " ".join(_MENTION.sub(r"@\1", word) for word in words)
+
+
+def _unaddressed(said: tuple[str, ...]) -> list[str]:
+    """Without whom it mentions: a server may know somebody under another name than the one typed."""
+    return [" ".join(_MENTION.sub("@", text).split()) for text in said]
 
 
 def _plain(rendered: str) -> str:
