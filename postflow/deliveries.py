@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import LiteralString
 
 from psycopg import Connection
+from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
 
+from postflow.errors import Conflict
 from postflow.models import Delivery, DeliveryEvent
 
 COLUMNS: LiteralString = """
@@ -193,19 +195,28 @@ def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]
     )
 
 
-def settle_published(conn: Connection, delivery_id: int, sentence: str) -> list[Delivery]:
-    """attention → published: the person saw it on the network."""
-    return _moved(
-        conn,
-        told(
-            """
-            UPDATE deliveries SET status = 'published', status_at = clock_timestamp(), published_at = coalesce(sent_at, now()),
-                   error = NULL, error_code = NULL, next_step = NULL
-             WHERE id = %(id)s AND status = 'attention'
-            """
-        ),
-        {"id": delivery_id, "sentence": sentence, "detail": "{}"},
-    )
+def settle_published(
+    conn: Connection, delivery_id: int, sentence: str, *, remote_id: str | None = None, permalink: str | None = None
+) -> list[Delivery]:
+    """attention → published: the person saw it on the network, and may have said where. Raises Conflict where another
+    post stands there.
+    """
+    params: dict[str, object] = {"remote_id": remote_id, "permalink": permalink}
+    try:
+        return _moved(
+            conn,
+            told(
+                """
+                UPDATE deliveries SET status = 'published', status_at = clock_timestamp(),
+                       published_at = coalesce(sent_at, now()), remote_id = %(remote_id)s, permalink = %(permalink)s,
+                       error = NULL, error_code = NULL, next_step = NULL
+                 WHERE id = %(id)s AND status = 'attention'
+                """
+            ),
+            {"id": delivery_id, "sentence": sentence, "detail": "{}", **params},
+        )
+    except UniqueViolation:
+        raise Conflict("Another of your posts stands at that address. Look again which one it is.") from None
 
 
 def settle_absent(conn: Connection, delivery_id: int, at: datetime, sentence: str) -> list[Delivery]:

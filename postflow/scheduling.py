@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from psycopg import Connection
 
-from postflow import deliveries, posts, preflight
+from postflow import accounts, deliveries, platforms, posts, preflight
 from postflow.config import Settings
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, NewPost, Post
@@ -155,11 +155,19 @@ def retry(conn: Connection, user_id: int, delivery_id: int, *, now: datetime) ->
     return [*again, *deliveries.ask_with(conn, delivery_id, now)]
 
 
-def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime) -> list[Delivery]:
-    """A person's word on an outcome that no look could decide."""
-    _own_delivery(conn, user_id, delivery_id)
+def settle(
+    conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime, link: str = ""
+) -> list[Delivery]:
+    """A person's word on an outcome that no look could decide, and where they saw it. Raises Invalid."""
+    delivery = _own_delivery(conn, user_id, delivery_id)
     if published:
-        moved = deliveries.settle_published(conn, delivery_id, "You confirmed that it is on the network.")
+        moved = deliveries.settle_published(
+            conn,
+            delivery_id,
+            "You confirmed that it is on the network.",
+            remote_id=_located(conn, user_id, delivery, link) if link else None,
+            permalink=link or None,
+        )
     else:
         moved = deliveries.settle_absent(
             conn, delivery_id, now, "You confirmed that it is not on the network. It is sent again."
@@ -168,6 +176,16 @@ def settle(conn: Connection, user_id: int, delivery_id: int, *, published: bool,
         raise Conflict("This has been decided meanwhile.")
     behind = deliveries.ask_with(conn, delivery_id, now)
     return behind if published else [*moved, *behind]
+
+
+def _located(conn: Connection, user_id: int, delivery: Delivery, link: str) -> str | None:
+    if not link.startswith(("https://", "http://")) or len(link) > 2000:
+        raise Invalid({"link": "Give the whole address, beginning with https://."})
+    account = accounts.get(conn, user_id, delivery.account_id)
+    try:
+        return platforms.get(account.platform).located(account, link)
+    except ValueError:
+        raise Invalid({"link": "This is not an address. Copy it from your browser."}) from None
 
 
 def _any(moved: list[Delivery]) -> list[Delivery]:

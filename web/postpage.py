@@ -16,9 +16,14 @@ EDITABLE = outlook.WAITING | {DeliveryStatus.cancelled, DeliveryStatus.failed, D
 
 
 def page(
-    post_id: int, moving: dict[str, str] | None = None, wrong: Mapping[str, list[str]] | None = None
+    post_id: int,
+    moving: dict[str, str] | None = None,
+    wrong: Mapping[str, list[str]] | None = None,
+    settling: Mapping[int, str] | None = None,
 ) -> str | tuple[str, int]:
-    """`moving` is the form for another time as typed, when it was refused. Raises NotFound."""
+    """`moving` is the form for another time as typed, `settling` the address typed for a delivery, when refused. Raises
+    NotFound.
+    """
     with database.connection() as conn:
         parts = posts.thread(conn, current_user.id, post_id)
         if not parts:
@@ -37,7 +42,7 @@ def page(
         post=parts[0], thread_parts=parts, lines=by_post, events=events, pictures=pictures, again_s=again_s,
         following=_following(parts, by_post, now),
         extras=_extras(parts[0], {line.account.platform for line in lines}),
-        zones=walltime.zones(), errors=wrong or {},
+        zones=walltime.zones(), errors=wrong or {}, settling=settling or {},
         moving=moving or walltime.typed(parts[0].post_date, parts[0].time_zone),
         twice=walltime.twice(**{name: moving[name] for name in ("date", "time", "zone")}) if moving else [],
         **_possible([one.delivery for one in lines]),

@@ -228,12 +228,16 @@ def retry(delivery_id: int) -> Page:
 @bp.post("/deliveries/<int:delivery_id>/settle")
 @login_required
 def settle(delivery_id: int) -> Page:
-    there = request.form.get("published") == "yes"
+    there, link = request.form.get("published") == "yes", request.form.get("link", "").strip()
 
     def settled(conn: Connection) -> list[Delivery]:
-        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn))
+        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn), link=link)
 
-    return _done(_post_of(delivery_id), settled, "Noted as published." if there else "Sending it again.")
+    post_id = _post_of(delivery_id)
+    try:
+        return _done(post_id, settled, "Noted as published." if there else "Sending it again.")
+    except Invalid as wrong:
+        return make_response(postpage.page(post_id, settling={delivery_id: link}, wrong=wrong.fields), 422)
 
 
 def _done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Page:

@@ -183,3 +183,9 @@ class Platform(Protocol):
 
     async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
         return receipt.permalink
+
+    def located(self, account: Account, link: str) -> str | None:
+        """A person found the post at this address -> its id, None where addresses do not tell. Raises Invalid({"link": …})
+        for an address that is none of this network's.
+        """
+        return None

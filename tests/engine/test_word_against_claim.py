@@ -141,6 +141,26 @@ async def test_a_part_whose_parent_was_only_seen_by_its_person_says_why_it_canno
     assert sandbox.ledger.times_published("wants to answer it") == 0
 
 
+async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "seen-where")
+    first, second = scheduled(db, settings, ada, (account,), "seen there", thread=("answers it",))
+    done = await publishing.publish(engine, first.id)
+    assert done and done.permalink
+    db.execute(
+        "UPDATE deliveries SET status = 'attention', error = 'unclear', published_at = NULL, remote_id = NULL,"
+        " permalink = NULL WHERE id = %s",
+        [first.id],
+    )
+    with db.transaction():
+        waiting = scheduling.settle(db, ada, first.id, published=True, now=datetime.now(UTC), link=done.permalink)
+        waking.publish_later(db, waiting)
+    await lifetime.to_rest(engine, db, [second.id])
+    [status] = sandbox.ledger.statuses(text="answers it", published=True)
+    assert status.in_reply_to_id == done.remote_id
+
+
 async def test_a_picture_that_ends_its_workers_ends_with_a_sentence(
     db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:

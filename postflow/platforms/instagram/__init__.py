@@ -12,12 +12,13 @@ Facts: developers.facebook.com/docs/instagram-platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel
 
 from postflow import config, counting, pictures
-from postflow.errors import ConnectError, NotFound, PublishError, Refused, Retry, StageLost
+from postflow.errors import ConnectError, Invalid, NotFound, PublishError, Refused, Retry, StageLost
 from postflow.models import (
     Account,
     AppRegistration,
@@ -229,6 +230,13 @@ class Instagram(Platform):
         body = await self._as(http, login).read(receipt.remote_id, fields="id,permalink")
         link = body.get("permalink")
         return link if isinstance(link, str) else None
+
+    def located(self, account: Account, link: str) -> str | None:
+        """An address there holds a code, not the id."""
+        host = urlsplit(link.strip()).hostname or ""
+        if host != "instagram.com" and not host.endswith(".instagram.com"):
+            raise Invalid({"link": "This is not the address of a post on Instagram. Copy it from there."})
+        return None
 
     def _as(self, http: httpx.AsyncClient, login: Login) -> Graph:
         return Graph.of(http, self.settings, login)
