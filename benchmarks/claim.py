@@ -1,16 +1,20 @@
 """What one claim costs: Procrastinate's own fetch function beside ours, whatever the future holds.
 
-For each size of the future, and for tables freshly analysed, never analysed, and analysed with as many finished jobs
-besides: none due, one due, a thousand due. Due jobs have the lowest priority and the highest ids, the bad case for both.
-Each claim is one statement on an open connection, rolled back so that the next finds the same; stock and ours in turns
-(A B A B), each on a database of its own that holds the same. Times are in milliseconds, the round trip over a Unix
-socket included: the median of a turn, of the calmest of the turns, so that a busy neighbour does not decide.
+For each size of the future, with and without as many finished jobs as the largest future besides: none due, one due, a
+thousand due; on tables never analysed, then vacuumed and analysed, then after thousands of jobs were claimed and
+finished and nothing vacuumed since. Due jobs have the lowest priority and the highest ids, the bad case for both.
+
+Each measured claim is one statement on an open connection, rolled back so that the next finds the same. Stock, ours,
+and ours on an empty table take turns (A B C A B C), each on a database of its own. "Empty" has the same number due, no
+future, no past, and is analysed. Times are in milliseconds, the round trip over a Unix socket included. A cell is the
+median of its turns' medians; its spread is the lowest and the highest of them. The aim, within twice of empty, is held
+against every cell but those after the claims, whose worst is told by itself.
 """
 
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -20,104 +24,110 @@ from benchmarks import ground
 CLAIM: LiteralString = "SELECT id FROM procrastinate_fetch_job_v2(NULL, NULL)"
 TURNS = 5
 DUE = (0, 1, 1000)
+EMPTY = "ours, same number due, no future, no past, analysed; measured in the same turns"
+NEVER, ANALYSED, CLAIMED = "never analysed", "analysed", "after claims"
+
+
+class Size(NamedTuple):
+    futures: tuple[int, ...]
+    history: int
+    claims: int
+    rounds: int
+
+
+FULL, QUICK = Size((0, 10_000, 1_000_000), 1_000_000, 20_000, 60), Size((0, 10_000), 10_000, 2_000, 20)
 
 
 class Cell(NamedTuple):
     """One measured situation; times in ms."""
 
     tables: str
+    history: int
     future: int
     due: int
     stock_ms: float
+    stock_spread_ms: tuple[float, float]
     ours_ms: float
+    ours_spread_ms: tuple[float, float]
+    empty_ms: float
+    ours_vs_empty: float
 
 
 def run(*, quick: bool) -> dict[str, object]:
     """Prints a table and returns its figures."""
-    sizes = (0, 10_000) if quick else (0, 10_000, 1_000_000)
-    history = 10_000 if quick else 1_000_000
-    cells = [
-        cell
-        for tables in ("analysed", "never analysed", "with history")
-        for future in sizes
-        for cell in _measured(tables, future, history, rounds=20 if quick else 60)
-    ]
-    worst = max(cell.ours_ms / _empty(cells, cell.due) for cell in cells)
-    worst_stock = max(cell.stock_ms / cell.ours_ms for cell in cells)
-    ground.say(
-        f"Ours, slowest against the empty table: {worst:.1f} times. Stock against ours: up to {worst_stock:.0f} times."
-    )
+    size = QUICK if quick else FULL
+    ground.say("ms a claim: median of the turns (lowest-highest turn); times: ours against the empty table.")
+    with _filled(0, 0) as empty:
+        cells = [
+            cell
+            for history in (0, size.history)
+            for future in size.futures
+            for cell in _measured(empty, history, future, size)
+        ]
+    worst = max(cell.ours_vs_empty for cell in cells if cell.tables != CLAIMED)
+    worst_claimed = max(cell.ours_vs_empty for cell in cells if cell.tables == CLAIMED)
+    ground.say(f"Ours, slowest against the empty table: {worst:.1f} times; after claims {worst_claimed:.1f} times.")
+    ground.say(f"Stock against ours: up to {max(cell.stock_ms / cell.ours_ms for cell in cells):.0f} times.")
     return {
         "bench": "claim",
-        "history": history,
+        "empty": EMPTY,
+        **size._asdict(),
+        "turns": TURNS,
         "cells": [cell._asdict() for cell in cells],
-        "ours_worst_vs_empty": round(worst, 2),
+        "ours_worst_vs_empty": worst,
+        "ours_worst_vs_empty_after_claims": worst_claimed,
     }
 
 
-def _empty(cells: list[Cell], due: int) -> float:
-    """What the same claim costs where there is no future and no past."""
-    return next(cell.ours_ms for cell in cells if (cell.tables, cell.future, cell.due) == ("analysed", 0, due))
+def _measured(empty: psycopg.Connection, history: int, future: int, size: Size) -> Iterator[Cell]:
+    """In this order, so that tables are filled once: what is dead from before is vacuumed away with the analysis."""
+    with _filled(history, future, stock=True) as stock, _filled(history, future) as ours:
+        for tables in (NEVER, ANALYSED) if history else (NEVER, ANALYSED, CLAIMED):
+            if tables == CLAIMED:
+                _claim_many(stock, _CLAIM_ALL_BY_ID, size.claims)
+                _claim_many(ours, _CLAIM_ALL, size.claims)
+            for due in DUE:
+                _make_due(empty, due, analysed=True)
+                for conn in (stock, ours):
+                    _make_due(conn, due, analysed=tables == ANALYSED)
+                cell = _cell(tables, history, future, due, _turns((stock, ours, empty), due, size.rounds))
+                ground.say(_line(cell))
+                yield cell
 
 
-def _measured(tables: str, future: int, history: int, rounds: int) -> Iterator[Cell]:
-    with (
-        _filled(ground.STOCK_REVISION, tables, future, history) as stock,
-        _filled("head", tables, future, history) as ours,
-    ):
-        for due in DUE:
-            for conn in (stock, ours):
-                _make_due(conn, due)
-                if tables != "never analysed":
-                    conn.execute("VACUUM ANALYZE procrastinate_jobs")
-            turns = [
-                (_median_ms(stock, due, rounds // 4 if future > 10_000 else rounds), _median_ms(ours, due, rounds))
-                for _ in range(TURNS)
-            ]
-            cell = Cell(tables, future, due, min(turn[0] for turn in turns), min(turn[1] for turn in turns))
-            ground.say(
-                f"{tables:<15} {future:>9,} ahead {due:>5,} due"
-                f"   stock {cell.stock_ms:>8.3f} ms   ours {cell.ours_ms:>6.3f} ms"
-            )
-            yield cell
-
-
-@contextlib.contextmanager
-def _filled(revision: str, tables: str, future: int, history: int) -> Iterator[psycopg.Connection]:
-    with ground.a_database(revision) as url, psycopg.connect(url, autocommit=True) as conn:
-        _fill(conn, tables, future, history)
-        yield conn
-
-
-def _fill(conn: psycopg.Connection, tables: str, future: int, history: int) -> None:
-    """Half of the future publishes, half prepares. No triggers: they are not what is measured."""
-    conn.execute("ALTER TABLE procrastinate_jobs SET (autovacuum_enabled = false)")
-    conn.execute("SET session_replication_role = replica")
-    if tables == "with history":
-        conn.execute(
-            "INSERT INTO procrastinate_jobs (queue_name, task_name, priority, status, scheduled_at, attempts)"
-            " SELECT 'posts', 'publish', n %% 2 * 10, 'succeeded', now() - n * interval '1 second', 1"
-            " FROM generate_series(1, %s) AS n",
-            [history],
-        )
-    conn.execute(
-        "INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at)"
-        " SELECT 'posts', 'publish', n %% 2 * 10, now() + interval '1 day' + random() * interval '1 year'"
-        " FROM generate_series(1, %s) AS n",
-        [future],
+def _cell(tables: str, history: int, future: int, due: int, turns: Sequence[Sequence[float]]) -> Cell:
+    stock, ours, empty = zip(*turns, strict=True)
+    ours_ms, empty_ms = statistics.median(ours), statistics.median(empty)
+    return Cell(
+        tables=tables,
+        history=history,
+        future=future,
+        due=due,
+        stock_ms=statistics.median(stock),
+        stock_spread_ms=(min(stock), max(stock)),
+        ours_ms=ours_ms,
+        ours_spread_ms=(min(ours), max(ours)),
+        empty_ms=empty_ms,
+        ours_vs_empty=round(ours_ms / empty_ms, 2),
     )
-    conn.execute("SET session_replication_role = origin")
 
 
-def _make_due(conn: psycopg.Connection, due: int) -> None:
-    conn.execute("DELETE FROM procrastinate_jobs WHERE scheduled_at <= now() AND status = 'todo'")
-    conn.execute("SET session_replication_role = replica")
-    conn.execute(
-        "INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at)"
-        " SELECT 'posts', 'prepare', 0, now() - n * interval '1 millisecond' FROM generate_series(1, %s) AS n",
-        [due],
+def _line(cell: Cell) -> str:
+    past = "with history" if cell.history else ""
+    stock, ours = ("{:.3f}-{:.3f}".format(*spread) for spread in (cell.stock_spread_ms, cell.ours_spread_ms))
+    return (
+        f"{cell.tables:<15}{past:<13}{cell.future:>9,} ahead {cell.due:>5,} due"
+        f"   stock {cell.stock_ms:>8.3f} ({stock})   ours {cell.ours_ms:>6.3f} ({ours})   {cell.ours_vs_empty:.1f} times"
     )
-    conn.execute("SET session_replication_role = origin")
+
+
+# -- measuring ---------------------------------------------------------------------------------------------
+
+
+def _turns(conns: Sequence[psycopg.Connection], due: int, rounds: int) -> list[list[float]]:
+    """Per turn the median ms of each. The slow have fewer rounds: they take about as long."""
+    counts = [rounds if _median_ms(conn, due, 5) < 5 else rounds // 4 for conn in conns]
+    return [[_median_ms(conn, due, count) for conn, count in zip(conns, counts, strict=True)] for _ in range(TURNS)]
 
 
 def _median_ms(conn: psycopg.Connection, due: int, rounds: int) -> float:
@@ -130,3 +140,91 @@ def _median_ms(conn: psycopg.Connection, due: int, rounds: int) -> float:
         assert row is not None
         assert (row[0] is not None) == (due > 0), "a claim found what is not there, or nothing where something is"
     return round(statistics.median(times), 3)
+
+
+# -- filling -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _filled(history: int, future: int, *, stock: bool = False) -> Iterator[psycopg.Connection]:
+    with ground.a_database(stock_queue=stock) as url, psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE procrastinate_jobs SET (autovacuum_enabled = false)")
+        with _without_triggers(conn):
+            conn.execute(_PAST, [history])
+            conn.execute(_FUTURE, [future])
+        conn.execute("CHECKPOINT")  # what was filled in is written now, and not while we measure
+        yield conn
+
+
+def _make_due(conn: psycopg.Connection, due: int, *, analysed: bool) -> None:
+    conn.execute("DELETE FROM procrastinate_jobs WHERE scheduled_at <= now() AND status = 'todo'")
+    with _without_triggers(conn):
+        conn.execute(_DUE, [due])
+    if analysed:
+        conn.execute("VACUUM ANALYZE procrastinate_jobs")
+
+
+def _claim_many(conn: psycopg.Connection, claim_all: LiteralString, count: int) -> None:
+    """So many jobs claimed and finished, each in transactions of its own, and nothing vacuumed since."""
+    _make_due(conn, count, analysed=True)
+    conn.execute("SET synchronous_commit = off")  # for the time it takes; the rows come out the same
+    conn.execute(claim_all)
+    conn.execute("RESET synchronous_commit")
+    row = conn.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'").fetchone()
+    assert row == (count,), "not all were claimed"
+    conn.execute("CHECKPOINT")
+
+
+@contextlib.contextmanager
+def _without_triggers(conn: psycopg.Connection) -> Iterator[None]:
+    """They are not what is measured."""
+    conn.execute("SET session_replication_role = replica")
+    yield
+    conn.execute("SET session_replication_role = origin")
+
+
+_PAST: LiteralString = """
+    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, status, scheduled_at, attempts)
+    SELECT 'posts', 'publish', n %% 2 * 10, 'succeeded', now() - n * interval '1 second', 1
+      FROM generate_series(1, %s) AS n
+"""
+#: Half of it publishes, half prepares.
+_FUTURE: LiteralString = """
+    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at)
+    SELECT 'posts', 'publish', n %% 2 * 10, now() + interval '1 day' + random() * interval '1 year'
+      FROM generate_series(1, %s) AS n
+"""
+_DUE: LiteralString = """
+    INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at)
+    SELECT 'posts', 'prepare', 0, now() - n * interval '1 millisecond' FROM generate_series(1, %s) AS n
+"""
+_CLAIM_ALL: LiteralString = """
+    DO $$
+    DECLARE
+        job procrastinate_jobs;
+    BEGIN
+        LOOP
+            job := procrastinate_fetch_job_v2(NULL, NULL);
+            EXIT WHEN job.id IS NULL;
+            COMMIT;
+            PERFORM procrastinate_finish_job_v1(job.id, 'succeeded', false);
+            COMMIT;
+        END LOOP;
+    END $$
+"""
+#: What the stock function leaves behind without what it costs: with a million ahead, it would take an hour.
+_CLAIM_ALL_BY_ID: LiteralString = """
+    DO $$
+    DECLARE
+        due_id bigint;
+        due bigint[] := array(
+            SELECT id FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at <= now() ORDER BY id);
+    BEGIN
+        FOREACH due_id IN ARRAY due LOOP
+            UPDATE procrastinate_jobs SET status = 'doing' WHERE id = due_id;
+            COMMIT;
+            PERFORM procrastinate_finish_job_v1(due_id, 'succeeded', false);
+            COMMIT;
+        END LOOP;
+    END $$
+"""
