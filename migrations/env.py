@@ -9,22 +9,30 @@ import psycopg
 import sqlalchemy
 from alembic import context
 
+from postflow import db
+
 #: Any number no other program uses for an advisory lock in the same database.
 LOCK_KEY = 7_305_081_122
 
 
 def run() -> None:
     url = context.config.attributes["database_url"]
-    with psycopg.connect(url, autocommit=True) as lock_holder:
+    with db.connect(url) as lock_holder:
         wait_for_turn(lock_holder)
         # The lock lives in its own session, so a killed run lets go of it as soon as the server notices.
         engine = sqlalchemy.create_engine(
-            "postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=sqlalchemy.NullPool
+            "postgresql+psycopg://", creator=lambda: _in_transactions(url), poolclass=sqlalchemy.NullPool
         )
         with engine.connect() as connection:
             context.configure(connection=connection, transaction_per_migration=True)
             with context.begin_transaction():
                 context.run_migrations()
+
+
+def _in_transactions(url: str) -> psycopg.Connection:
+    conn = db.connect(url)
+    conn.autocommit = False
+    return conn
 
 
 def wait_for_turn(conn: psycopg.Connection) -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from postflow import crypto, platforms
 from postflow.errors import Misconfigured, NotFound, Unauthorized
-from postflow.models import Account, AppRegistration, Credentials, Login, Profile, Server
+from postflow.models import Account, AccountState, AppRegistration, Credentials, Login, Profile, Server
 
 Keys = Sequence[SecretStr]
 
@@ -290,15 +290,25 @@ async def mark_server_changed(conn: AsyncConnection, server: Server, reason: str
         return await cursor.fetchall()
 
 
-async def save_credentials(conn: AsyncConnection, login: Login, renewed: Credentials, keys: Keys) -> bool:
-    """In the place of those that were renewed. False when the person connected anew meanwhile."""
-    done = await conn.execute(
+async def save_credentials(
+    conn: AsyncConnection, login: Login, renewed: Credentials, keys: Keys
+) -> AccountState | None:
+    """In the place of those that were renewed; the account is active with them. Returns what it was before: a 401 may have
+    come between, since a rotating token dies before its successor is stored. None: the person connected anew meanwhile.
+    """
+    query: LiteralString = (
         """
-        UPDATE accounts SET sealed = %(sealed)s, token_expires_at = %(expires_at)s, verified_at = now(),
-               state_reason = CASE state WHEN 'active' THEN NULL ELSE state_reason END
-         WHERE id = %(id)s
+        WITH before AS (SELECT id, state FROM accounts WHERE id = %(id)s"""
+        + _STILL_THE_SAME
+        + """ FOR NO KEY UPDATE)
+        UPDATE accounts SET sealed = %(sealed)s, token_expires_at = %(expires_at)s, verified_at = now(), state = 'active',
+               state_reason = NULL
+          FROM before WHERE accounts.id = before.id
+        RETURNING before.state
         """
-        + _STILL_THE_SAME,
+    )
+    rows = await conn.execute(
+        query,
         {
             "id": login.account.id,
             "version": login.version,
@@ -306,7 +316,8 @@ async def save_credentials(conn: AsyncConnection, login: Login, renewed: Credent
             "expires_at": renewed.expires_at,
         },
     )
-    return done.rowcount == 1
+    row = await rows.fetchone()
+    return AccountState(row[0]) if row else None
 
 
 def _login(row: dict[str, object] | None, keys: Keys) -> Login:

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     proxies: int = Field(0, ge=0, le=5)  # routers in front whose X-Forwarded-* headers are believed (Heroku, Render: 1)
     database_connections: int = Field(
         10, ge=2, le=200
-    )  # at most, of each web and worker process; a worker's queue has 4 more
+    )  # at most, of each web and worker process; a worker's queue has 5 more
     concurrency: int = Field(20, ge=1, le=1000)  # jobs a worker runs at a time
     stop_s: float = Field(20, ge=0, le=600)  # how long a worker may take to stop; Heroku kills after 30
     log_format: Literal["json", "text"] = "text"
@@ -146,6 +146,19 @@ class Settings(BaseSettings):
             raise ValueError("must be an IANA zone such as Europe/Berlin")
         return value
 
+    @field_validator("refresh_tokens_cron", "verify_accounts_cron", "sweep_cron", "purge_cron")
+    @classmethod
+    def _a_cron_line(cls, value: str) -> str:
+        from croniter import CroniterError, croniter  # a slow import that only this needs
+
+        try:
+            if len(value.split()) == 5:
+                croniter(value).get_next()  # a 31st of February never comes
+                return value
+        except CroniterError:
+            pass
+        raise ValueError("must be a cron line of five fields that comes true some day, such as 0 */6 * * *")
+
     @field_validator("encryption_keys")
     @classmethod
     def _fernet_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -175,6 +188,16 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         lines = [f"{_env_name(str(e['loc'][0]))}: {_plain(e)}" for e in error.errors(include_input=False)]
         raise Misconfigured("PostFlow cannot start with these settings:\n  " + "\n  ".join(lines)) from None
+
+
+def unchecked(name: str) -> str:
+    """A setting as it is written, for what has to be put together before `load` looks at it. Empty when it is not to be
+    had; `load` then says why.
+    """
+    try:
+        return _from_files(dict(os.environ)).get(name, "")
+    except Misconfigured:
+        return ""
 
 
 def _names() -> dict[str, str]:

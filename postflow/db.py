@@ -5,6 +5,7 @@ together says so with `transaction`. Sessions run in UTC. Functions that take a 
 """
 
 import contextlib
+import secrets
 import select
 import time
 import weakref
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from postflow import errors
 
+#: The oldest PostgreSQL that is tried; docs/operations.md names it.
+OLDEST_SERVER = 15
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
 _NOW: LiteralString = "SELECT clock_timestamp()"
@@ -25,7 +29,26 @@ _NOW: LiteralString = "SELECT clock_timestamp()"
 READ_ONLY_LIFE_S = 5.0
 _LEFT_BEHIND = "this session is read-only; another one may not be"
 _read_only_since: weakref.WeakKeyDictionary[object, float] = weakref.WeakKeyDictionary()
-_POOL: dict[str, Any] = {"kwargs": {"autocommit": True}, "open": False, "name": "postflow"}
+#: A server, or the way to it, that vanishes without a word is noticed within half a minute: the kernel alone would take
+#: a quarter of an hour. What stands in DATABASE_URL wins.
+_NETWORK: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+#: The same asked of the server, for a session whose end others wait for. Over a Unix socket it means nothing and harms nothing.
+_WATCHED_BY_THE_SERVER: LiteralString = """
+    SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+           set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false)
+"""
+#: psycopg's pools pause longer and longer between their tries, up to minutes: after so long they begin anew for whoever
+#: waits, so that the database is found within seconds of its return.
+_TRIES_S = 5.0
+_POOL: dict[str, Any] = {"open": False, "name": "postflow", "reconnect_timeout": _TRIES_S}
+#: Of a worker's queue; its bell has one more.
+QUEUE_CONNECTIONS = 4
 #: A person would rather read "try again" than wait longer for a connection; a job has more patience.
 PATIENCE_S, JOBS_PATIENCE_S = 5.0, 15.0
 
@@ -42,6 +65,8 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
         configure=_configure,
         check=_check,
         timeout=PATIENCE_S,
+        kwargs=_options(database_url),
+        reconnect_failed=_try_again,
         **_POOL,
     )
 
@@ -55,23 +80,49 @@ def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> As
         configure=_configure_async,
         check=_check_async,
         timeout=JOBS_PATIENCE_S,
+        kwargs=_options(database_url),
+        reconnect_failed=_try_again_async,
         **_POOL,
     )
 
 
-def queue_pool(**options: Any) -> AsyncConnectionPool:
-    """The queue's own, with our look at each connection before it is lent; each of its statements stands alone."""
-    return AsyncConnectionPool(**{**options, "check": _check_async, "kwargs": {"autocommit": True}})
+def queue_pool(*, conninfo: str, **options: Any) -> AsyncConnectionPool:
+    """The queue's own, as Procrastinate asks for it, with our look at each connection before it is lent; each of its
+    statements stands alone.
+    """
+    ours = {
+        "min_size": QUEUE_CONNECTIONS,
+        "timeout": JOBS_PATIENCE_S,
+        "check": _check_async,
+        "kwargs": _options(conninfo),
+        "reconnect_failed": _try_again_async,
+    }
+    return AsyncConnectionPool(conninfo, **{**options, **_POOL, **ours, "name": "queue"})
+
+
+class Unreachable(errors.Misconfigured):
+    """No database answers at DATABASE_URL: for now, or for ever."""
 
 
 def connect(database_url: str) -> psycopg.Connection:
-    """One connection in autocommit, for a command."""
+    """One connection in autocommit, for a command. Raises Unreachable."""
     try:
-        conn = psycopg.connect(database_url, autocommit=True)
+        conn = psycopg.connect(database_url, **_options(database_url))
     except psycopg.OperationalError as refused:
-        raise errors.Misconfigured(f"The database cannot be reached: {_without_secret(refused)}") from None
+        raise Unreachable(f"The database cannot be reached: {_without_secret(refused)}") from None
     _configure(conn)
     return conn
+
+
+@contextlib.asynccontextmanager
+async def listening(database_url: str, name: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """One connection to hear notifications and hold locks on; `name` is its own in pg_stat_activity. Its server ends it
+    when we vanish without a word. Raises psycopg.OperationalError.
+    """
+    options = {**_options(database_url), "application_name": name}
+    async with await psycopg.AsyncConnection.connect(database_url, **options) as conn:
+        await conn.execute(_WATCHED_BY_THE_SERVER)
+        yield conn
 
 
 @contextlib.contextmanager
@@ -110,6 +161,19 @@ def check_schema(conn: psycopg.Connection) -> None:
         raise errors.SchemaBehind(f"The database is at revision {applied} of {shipped}; run: postflow migrate")
 
 
+def keeps_sessions(database_url: str) -> bool:
+    """Does a session stay ours between two statements? A pooler that lends it to others in between (PgBouncer's
+    transaction mode) breaks LISTEN and advisory locks without a word. Takes two connections. Raises Unreachable.
+    """
+    token, look = secrets.token_hex(8), "SELECT current_setting('postflow.session', true)"
+    with connect(database_url) as ours, connect(database_url) as other:
+        ours.execute("SELECT set_config('postflow.session', %s, false)", [token])
+        with other.transaction():  # it keeps the session that we have just let go of
+            if other.execute(look).fetchone() == (token,):
+                return False
+            return ours.execute(look).fetchone() == (token,)
+
+
 def applied_revision(conn: psycopg.Connection) -> str | None:
     """None where nothing was ever migrated."""
     if conn.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
@@ -123,9 +187,28 @@ def shipped_revision() -> str:
     return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
 
 
+def _options(database_url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(database_url)
+    except psycopg.ProgrammingError:  # its words repeat the password
+        raise errors.Misconfigured("DATABASE_URL: must look like postgresql://user:password@host:5432/name") from None
+    return {"autocommit": True} | {name: value for name, value in _NETWORK.items() if name not in given}
+
+
 def _instant(row: tuple[datetime] | None) -> datetime:
     assert row
     return row[0]
+
+
+def _try_again(pool: ConnectionPool) -> None:
+    """Somebody waits for a connection; a pool that has given up tries again only when the next one comes."""
+    if pool.get_stats()["requests_waiting"]:
+        pool.check()
+
+
+async def _try_again_async(pool: AsyncConnectionPool) -> None:
+    if pool.get_stats()["requests_waiting"]:
+        await pool.check()
 
 
 def _check(conn: psycopg.Connection) -> None:

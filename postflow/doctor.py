@@ -13,8 +13,9 @@ from postflow import config, db, errors, net, runs
 from postflow.platforms.instagram import reachable
 
 _CLOCK_TOLERANCE_S = 2.0
-_OLDEST_SERVER = 130000
 _OVERDUE = timedelta(minutes=10)
+#: The longest that a run may reasonably take: the first purge of a large table.
+_STUCK = timedelta(minutes=30)
 
 
 class Finding(NamedTuple):
@@ -34,13 +35,16 @@ def examine() -> Iterator[Finding]:
     yield Finding("Settings", True, "complete")
     yield _address(settings)
     yield from instagram(settings)
+    url = settings.database_url.get_secret_value()
     try:
-        conn = db.connect(settings.database_url.get_secret_value())
+        found = sessions(url)
+        conn = db.connect(url)
     except errors.Misconfigured as refused:
         yield Finding("Database", False, str(refused))
         return
     with conn:
         yield _server(conn)
+        yield found
         try:
             db.check_schema(conn)
         except errors.SchemaBehind as behind:
@@ -80,9 +84,21 @@ async def _probed(settings: config.Settings) -> str | None:
 def _server(conn: psycopg.Connection) -> Finding:
     number = conn.info.server_version
     name = f"PostgreSQL {number // 10000}.{number % 10000}"
-    if number < _OLDEST_SERVER:
-        return Finding("Database", False, f"{name} is too old; PostFlow needs 13 or newer.")
+    if number < db.OLDEST_SERVER * 10000:
+        return Finding("Database", False, f"{name} is too old; PostFlow needs {db.OLDEST_SERVER} or newer.")
     return Finding("Database", True, name)
+
+
+def sessions(database_url: str) -> Finding:
+    """Workers hear of posts and keep out of each other's way by what belongs to a session. Raises Unreachable."""
+    if db.keeps_sessions(database_url):
+        return Finding("Sessions", True, "last as long as their connection")
+    sentence = (
+        "DATABASE_URL leads to a pooler that hands each statement to another session, such as PgBouncer in transaction "
+        "mode; workers would hear of posts late and get into each other's way. Set the database's direct address, or a "
+        "pooler in session mode."
+    )
+    return Finding("Sessions", False, sentence)
 
 
 def _writable(conn: psycopg.Connection) -> Finding:
@@ -149,9 +165,12 @@ def _periodic(conn: psycopg.Connection, settings: config.Settings, *, are_run: b
             outcome = f"{run.outcome}{f' ({run.said})' if run.said else ''}"
             said = f"last {_when(run.ended_at, settings)}, {outcome}; next {_when(run.next_at, settings)}"
         overdue = are_run and now - run.next_at > _OVERDUE
+        stuck = are_run and run.is_unfinished and now - (run.deferred_at or now) > _STUCK
         if overdue:
             said += ", which has passed: restart the workers"
-        yield Finding(f"Periodic job {run.name}", not overdue and run.outcome != "failed", said)
+        elif stuck and run.deferred_at:
+            said += f"; due {_when(run.deferred_at, settings)} and not over yet: look at the log, restart the workers"
+        yield Finding(f"Periodic job {run.name}", not overdue and not stuck and run.outcome != "failed", said)
 
 
 def _when(at: datetime, settings: config.Settings) -> str:

@@ -113,11 +113,14 @@ async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
         return await cursor.fetchone()
 
 
-async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime) -> None:
-    """No arrow: the row keeps its state and says when it wants to be woken."""
+async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime, *, as_of: datetime) -> None:
+    """No arrow: the row keeps its state and says when it wants to be woken. Said of the row `as_of` its last change: one
+    that a person has moved since keeps the wake of its new date.
+    """
     await conn.execute(
-        "UPDATE deliveries SET wake_at = %(until)s WHERE id = %(id)s AND status IN ('scheduled', 'ready')",
-        {"id": delivery_id, "until": until},
+        "UPDATE deliveries SET wake_at = %(until)s"
+        " WHERE id = %(id)s AND status IN ('scheduled', 'ready') AND status_at = %(as_of)s",
+        {"id": delivery_id, "until": until, "as_of": as_of},
     )
 
 

@@ -269,7 +269,7 @@ async def _wake_if_early(engine: Engine, delivery_id: int) -> None:
         if timing and timing.status is DeliveryStatus.ready:
             later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s)
             if later is not None:
-                await due.postpone(conn, delivery_id, later)
+                await due.postpone(conn, delivery_id, later, as_of=timing.status_at)
                 await engine.wake(conn, "publish", delivery_id, later)
 
 
@@ -287,7 +287,7 @@ async def _may_go(engine: Engine, timing: due.Timing) -> bool:
     later = timing.waits_until(now, pace_s=engine.settings.pace_s)
     if later is not None and later - now > timedelta(seconds=2 * waking.HEAD_START_S):
         async with db.async_transaction(engine.pool) as conn:
-            await due.postpone(conn, timing.delivery_id, later)
+            await due.postpone(conn, timing.delivery_id, later, as_of=timing.status_at)
             await engine.wake(conn, "publish", timing.delivery_id, later)
         return False
     return timing.account_is_active
@@ -355,7 +355,7 @@ async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady
     """It cannot be gathered right now. It stays ready; what is put off for too long is missed, with its story."""
     async with db.async_transaction(engine.pool) as conn:
         at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or PUT_OFF_S)
-        await due.postpone(conn, delivery.id, at)
+        await due.postpone(conn, delivery.id, at, as_of=delivery.status_at)
         await engine.wake(conn, "publish", delivery.id, at)
     log.warning("put off", delivery=delivery.id, code=passing.code, why=passing.sentence)
 

@@ -9,47 +9,72 @@ from psycopg.rows import class_row
 
 from postflow.models import Value
 
-_COLUMNS: LiteralString = "name, label, cron, began_at, ended_at, outcome, said, next_at"
+_COLUMNS: LiteralString = "name, label, cron, time_zone, began_at, ended_at, outcome, said, next_at, deferred_at"
 
 
 class Planned(Value):
     name: str
     label: str
     cron: str
+    time_zone: str  # in which the cron line is read
     next_at: datetime
 
 
 class Run(Planned):
+    deferred_at: datetime | None = None  # when it was last given to the queue
     began_at: datetime | None = None
     ended_at: datetime | None = None
     outcome: str | None = None  # "done" or "failed"
     said: str = ""
 
+    @property
+    def is_unfinished(self) -> bool:
+        return self.deferred_at is not None and (self.ended_at is None or self.ended_at < self.deferred_at)
+
 
 def plan(conn: Connection, jobs: Sequence[Planned]) -> None:
-    """What a starting worker knows of; jobs of former releases are forgotten. Several workers at once are fine."""
+    """What a starting worker knows of; jobs of former releases are forgotten. Several workers at once are fine.
+
+    A run whose time passed while no worker ran is still to be made, unless its schedule has changed.
+    """
     conn.execute("DELETE FROM periodic_runs WHERE name <> ALL(%(names)s)", {"names": [job.name for job in jobs]})
     for job in jobs:
         conn.execute(
             """
-            INSERT INTO periodic_runs (name, label, cron, next_at)
-            VALUES (%(name)s, %(label)s, %(cron)s, %(next_at)s)
-            ON CONFLICT (name) DO UPDATE SET label = excluded.label, cron = excluded.cron, next_at = excluded.next_at
+            INSERT INTO periodic_runs AS r (name, label, cron, time_zone, next_at)
+            VALUES (%(name)s, %(label)s, %(cron)s, %(time_zone)s, %(next_at)s)
+            ON CONFLICT (name) DO UPDATE
+               SET label = excluded.label, cron = excluded.cron, time_zone = excluded.time_zone,
+                   next_at = CASE WHEN r.cron = excluded.cron AND r.time_zone = excluded.time_zone
+                                  THEN least(r.next_at, excluded.next_at) ELSE excluded.next_at END
             """,
             job.model_dump(),
         )
 
 
-async def note(
-    conn: AsyncConnection, name: str, *, began_at: datetime, outcome: str, said: str, next_at: datetime
-) -> None:
+async def take(conn: AsyncConnection, job: Planned) -> bool:
+    """True for one of all workers when the job is due, however many of its runs were missed; `job.next_at` is the next.
+
+    A worker that knows another schedule than was planned last leaves it to those that do.
+    """
+    taken = await conn.execute(
+        """
+        UPDATE periodic_runs SET next_at = %(next_at)s, deferred_at = clock_timestamp()
+         WHERE name = %(name)s AND next_at <= clock_timestamp() AND cron = %(cron)s AND time_zone = %(time_zone)s
+        """,
+        job.model_dump(),
+    )
+    return taken.rowcount == 1
+
+
+async def note(conn: AsyncConnection, name: str, *, began_at: datetime, outcome: str, said: str) -> None:
     await conn.execute(
         """
         UPDATE periodic_runs SET began_at = %(began_at)s, ended_at = clock_timestamp(), outcome = %(outcome)s,
-               said = %(said)s, next_at = %(next_at)s
+               said = %(said)s
          WHERE name = %(name)s
         """,
-        {"name": name, "began_at": began_at, "outcome": outcome, "said": said[:500], "next_at": next_at},
+        {"name": name, "began_at": began_at, "outcome": outcome, "said": said[:500]},
     )
 
 

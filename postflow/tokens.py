@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 
 from postflow import access, accounts, db, platforms, waking
 from postflow.errors import ConnectError, NotFound, OutcomeUnknown, PublishError, Unauthorized
-from postflow.models import Login, utc_now
+from postflow.models import AccountState, Login, utc_now
 from postflow.platforms.base import Platform
 from postflow.publishing import Engine
 
@@ -49,6 +49,12 @@ class Tally:
         return f"checked {checked}, refreshed {refreshed}, failed {len(self.failures)}"
 
 
+class _NotRenewed(Exception):
+    def __init__(self, platform: Platform, login: Login, sentence: str) -> None:
+        super().__init__(sentence)
+        self.platform, self.login, self.sentence = platform, login, sentence
+
+
 async def active_accounts(conn: AsyncConnection) -> list[int]:
     rows = await conn.execute("SELECT id FROM accounts WHERE state = 'active' ORDER BY id")
     return [row[0] for row in await rows.fetchall()]
@@ -73,7 +79,7 @@ async def refresh_all(engine: Engine) -> Tally:
 
 async def refresh(engine: Engine, account_id: int) -> Outcome:
     """Carried through even when the worker is told to stop: an answer thrown away may hold the only living token."""
-    refreshing = asyncio.create_task(_alone(engine, account_id))
+    refreshing = asyncio.create_task(_refresh(engine, account_id))
     try:
         return await asyncio.shield(refreshing)
     except asyncio.CancelledError:
@@ -81,9 +87,17 @@ async def refresh(engine: Engine, account_id: int) -> Outcome:
         raise
 
 
+async def _refresh(engine: Engine, account_id: int) -> Outcome:
+    """With one connection at a time: what a refusal asks for comes after the lock's own was given back."""
+    try:
+        return await _alone(engine, account_id)
+    except _NotRenewed as refusal:
+        return await _not_renewed(engine, refusal)
+
+
 async def _alone(engine: Engine, account_id: int) -> Outcome:
     """A lock of the session, not of a transaction, so that no transaction waits for a network: refreshing one account
-    twice at once would burn a rotating refresh token.
+    twice at once would burn a rotating refresh token. Raises _NotRenewed.
     """
     async with engine.pool.connection() as conn:
         key = {"space": LOCKS, "key": account_id}
@@ -91,12 +105,12 @@ async def _alone(engine: Engine, account_id: int) -> Outcome:
         if not (locked and locked[0]):
             return Outcome("busy")
         try:
-            return await _refresh(engine, conn, account_id)
+            return await _renew(engine, conn, account_id)
         finally:
             await conn.execute("SELECT pg_advisory_unlock(%(space)s, %(key)s::int)", key)
 
 
-async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> Outcome:
+async def _renew(engine: Engine, conn: AsyncConnection, account_id: int) -> Outcome:
     try:
         login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
         platform = platforms.get(login.account.platform)
@@ -112,24 +126,25 @@ async def _refresh(engine: Engine, conn: AsyncConnection, account_id: int) -> Ou
         with access.discreetly(login):
             renewed = await platform.refresh(engine.http, login)
     except (Unauthorized, OutcomeUnknown, ConnectError) as refused:
-        return await _not_renewed(engine, platform, login, refused)
+        raise _NotRenewed(platform, login, str(refused)) from None
     except PublishError as passing:
         log.warning("not refreshed this time", account=account_id, why=passing.sentence)
         return Outcome("failed", handle, passing.sentence)
     engine.reached("renewed")
-    if not await accounts.save_credentials(conn, login, renewed, engine.settings.encryption_keys):
+    before = await accounts.save_credentials(conn, login, renewed, engine.settings.encryption_keys)
+    if before is None:
         return Outcome("fresh", handle)  # connected anew meanwhile: that access is the newer one
     engine.reached("saved")
+    if before is AccountState.needs_reconnect:
+        await waking.async_resume(conn, account_id)
     log.info("refreshed", account=account_id, expires_at=str(renewed.expires_at))
     return Outcome("refreshed", handle)
 
 
-async def _not_renewed(
-    engine: Engine, platform: Platform, login: Login, refused: Unauthorized | OutcomeUnknown | ConnectError
-) -> Outcome:
+async def _not_renewed(engine: Engine, refusal: _NotRenewed) -> Outcome:
     """The old token may well live on: it is asked before the account is given up."""
+    platform, login, sentence = refusal.platform, refusal.login, refusal.sentence
     ended = login.account.token_expires_at is not None and login.account.token_expires_at <= utc_now()
-    sentence = str(refused)
     try:
         if ended:
             raise Unauthorized(sentence)

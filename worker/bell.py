@@ -4,19 +4,24 @@ The stock worker learns of a job when it is inserted and then polls every five s
 five seconds late, and each insert makes every worker look. Here one of the workers that serve the same queues keeps the
 bell, by an advisory lock on the connection it listens on. It alone hears of jobs for later, sleeps until the next
 `scheduled_at` by the database's clock, and wakes as many workers as jobs fall due, itself first. Whoever keeps it and
-stops says so, and another takes over at once; after a kill -9 the lock is free and another takes it at its next try.
-The poll stays as the safety net. docs/queue.md has the figures.
+stops says so, and another takes over at once; after a kill -9 the lock is free and another takes it at its next try; a
+keeper that stands still (SIGSTOP, a machine that is gone) is relieved of it by the others. The poll stays as the safety
+net. docs/queue.md has the figures.
 """
 
 import asyncio
 import contextlib
+import math
 import zlib
 from typing import Any, LiteralString, NamedTuple, Protocol
 
 import psycopg
+import structlog
 from procrastinate import connector
 from psycopg import sql
 from psycopg.rows import class_row
+
+log = structlog.stdlib.get_logger("postflow.bell")
 
 #: Jobs for later are announced here alone (migrations/sql/0004_queue.sql), and here that nobody keeps the bell.
 BELL, FREE = "postflow_bell", "postflow_bell_free"
@@ -28,6 +33,8 @@ _QUEUE = "procrastinate_queue_v1#"
 STAND_AGAIN_S = 2.5
 #: A clock may be set and a notification may get lost: the keeper looks again at least this often.
 LOOK_AGAIN_S = 5.0
+#: Who keeps the bell and has missed so many of its looks stands still.
+LOOKS_MISSED = 4
 #: Before a job falls due the keeper looks once more: clocks that drift for seconds would ring too early.
 CLOSE_S = 0.5
 #: Timers may be a little early, and then there would be nothing to take yet.
@@ -53,7 +60,7 @@ class Ahead(NamedTuple):
     """What the database knows of the next moments; `at` is its clock, epoch seconds."""
 
     due: int
-    next_in_s: float | None
+    next_in_s: float
     together: int
     at: float
 
@@ -71,13 +78,15 @@ class Bell:
         self._room = room
         self._clock = asyncio.get_running_loop().time
         self._keeps = False
-        self._next_at: float | None = None  # by the database's clock
+        self._next_at = math.inf  # by the database's clock
         self._looked_at = 0.0
         self._rings = 0  # for jobs that are due and that nobody takes
         self._ring_again_at = 0.0
 
     async def run(self) -> None:
-        for channel in (*self._channels, FREE, f"{_WAKE}{self._conn.info.backend_pid}"):
+        row = await self._ask("SELECT pg_backend_pid()", [])  # which a pooler knows and the connection does not
+        assert row
+        for channel in (*self._channels, FREE, f"{_WAKE}{row[0]}"):
             await self._listen(channel)
         await self._ring_here()  # for what was inserted before we listened
         try:
@@ -96,7 +105,18 @@ class Bell:
         self._keeps = bool(row and row[0])
         if self._keeps:
             await self._listen(BELL)
+        else:
+            await self._relieve()
         return self._keeps
+
+    async def _relieve(self) -> None:
+        """Ends the session of a keeper that stands still; it listens anew should it go on. Another role's session is
+        neither ours to look at nor to end: the poll stays.
+        """
+        asked = {"space": _LOCK_SPACE, "group": _group(self._channels), "silent_s": LOOKS_MISSED * LOOK_AGAIN_S}
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            if row := await self._ask(_END_A_SILENT_KEEPER, asked):
+                log.warning("the bell's keeper stood still; another takes over", session=row[0])
 
     async def _resign(self) -> None:
         """The connection's end lets go of the lock; the word spares the others the wait for their next try."""
@@ -114,7 +134,7 @@ class Bell:
         elif self._clock() >= self._ring_again_at:
             await self._ring(ahead.due)
         rest_s = min(LOOK_AGAIN_S, self._ring_again_at - self._clock()) if ahead.due else LOOK_AGAIN_S
-        next_in_s = LOOK_AGAIN_S * 2 if ahead.next_in_s is None else ahead.next_in_s
+        next_in_s = ahead.next_in_s
         if next_in_s > min(rest_s, CLOSE_S):
             await self._hears(min(rest_s, next_in_s - CLOSE_S / 2) if next_in_s > CLOSE_S else rest_s)
         elif not await self._hears(next_in_s + MARGIN_S - (self._clock() - self._looked_at)):
@@ -133,14 +153,14 @@ class Bell:
             ahead = await cursor.fetchone()
         assert ahead is not None
         self._looked_at = self._clock()
-        self._next_at = None if ahead.next_in_s is None else ahead.at + ahead.next_in_s
+        self._next_at = ahead.at + ahead.next_in_s
         return ahead
 
     # -- ringing -------------------------------------------------------------------------------------------
 
     async def _ring(self, jobs: int) -> None:
         """As many workers as there are jobs, ourselves first; everybody when that did not help."""
-        self._ring_again_at = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._rings)
+        self._ring_again_at = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._rings, 10))
         self._rings += 1
         if self._rings >= EVERYBODY_FROM:
             for channel in self._channels:
@@ -178,7 +198,7 @@ class Bell:
                 return called
 
     def _is_sooner(self, second: str) -> bool:
-        return self._next_at is None or float(second) <= self._next_at
+        return float(second) <= self._next_at
 
     async def _listen(self, channel: str) -> None:
         async with asyncio.timeout(_ANSWER_S):
@@ -190,6 +210,14 @@ class Bell:
 
 
 _INSERTED = '{"type": "job_inserted", "job_id": 0}'
+#: The key's second half is a signed number here and an unsigned one there.
+_END_A_SILENT_KEEPER: LiteralString = """
+    SELECT pid, pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity AS holder USING (pid)
+     WHERE locktype = 'advisory' AND granted AND objsubid = 2
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND classid = %(space)s::oid AND objid = (%(group)s::bigint & 4294967295)::oid
+       AND holder.state = 'idle' AND holder.state_change < clock_timestamp() - make_interval(secs => %(silent_s)s)
+"""
 _WAKE_PEERS: LiteralString = """
     SELECT count(pg_notify(%(wake)s || pid, '')) FROM (
         SELECT pid FROM pg_stat_activity

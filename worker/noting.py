@@ -8,17 +8,15 @@ import psycopg
 import structlog
 
 from postflow import db, runs
-from postflow.config import Settings
 from postflow.publishing import Engine
 from worker import engine
 
 log = structlog.stdlib.get_logger("postflow.periodic")
 
 Said = Mapping[str, int] | None
-NextRun = Callable[[Settings, datetime], datetime]
 
 
-def noted(name: str, next_run: NextRun) -> Callable[[Callable[[], Awaitable[Said]]], Callable[[], Awaitable[None]]]:
+def noted(name: str) -> Callable[[Callable[[], Awaitable[Said]]], Callable[[], Awaitable[None]]]:
     """Around a task that returns what it counted, or nothing. What it raises is noted and raised on."""
 
     def around(task: Callable[[], Awaitable[Said]]) -> Callable[[], Awaitable[None]]:
@@ -30,21 +28,20 @@ def noted(name: str, next_run: NextRun) -> Callable[[Callable[[], Awaitable[Said
             try:
                 said = await task()
             except Exception as error:
-                await _note(ready, name, began_at, "failed", f"{type(error).__name__}: {error}", next_run)
+                await _note(ready, name, began_at, "failed", f"{type(error).__name__}: {error}")
                 raise
-            await _note(ready, name, began_at, "done", _listed(said or {}), next_run)
+            await _note(ready, name, began_at, "done", _listed(said or {}))
 
         return run
 
     return around
 
 
-async def _note(ready: Engine, name: str, began_at: datetime, outcome: str, said: str, next_run: NextRun) -> None:
+async def _note(ready: Engine, name: str, began_at: datetime, outcome: str, said: str) -> None:
     """A database that cannot write keeps no notes; the run itself has said so already, or is done all the same."""
     try:
         async with ready.pool.connection() as conn:
-            next_at = next_run(ready.settings, await db.async_now(conn))
-            await runs.note(conn, name, began_at=began_at, outcome=outcome, said=said, next_at=next_at)
+            await runs.note(conn, name, began_at=began_at, outcome=outcome, said=said)
     except (psycopg.OperationalError, psycopg.InternalError) as error:
         log.warning("the run could not be noted", name=name, outcome=outcome, why=str(error).splitlines()[0][:200])
 

@@ -1,15 +1,19 @@
 """Periodic jobs. A new one is a line in `JOBS` and a task below it; schedules are cron lines in `POSTFLOW_TIME_ZONE`.
 
 Every worker runs the same minute tick; Procrastinate defers each tick once however many workers there are. The tick
-then defers the jobs whose local time has come, so a schedule follows its zone through daylight saving.
+then defers the jobs whose next run, kept in the periodic_runs table, has come by the database's clock, and writes down
+the one after. So a run that nobody was there for is made up for, several missed ones of a job by one, and each schedule
+follows its zone through daylight saving.
 """
 
 import contextlib
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import psycopg
 import structlog
 from croniter import croniter
 from procrastinate import exceptions
@@ -23,19 +27,23 @@ from worker.app import app
 log = structlog.stdlib.get_logger("postflow.periodic")
 
 QUEUE = "periodic"
-#: Accounts of one worker process that are refreshed or verified side by side.
+#: Before what is due and what is prepared: whatever recovers must not wait behind a backlog.
+FIRST = 20
+#: Accounts of one worker process that are refreshed or verified side by side, at most.
 UPKEEP_AT_ONCE = 4
 _at_work: set[str] = set()
+_running: set[str] = set()
 
 
 class Job(NamedTuple):
     name: str
     label: str
     cron: Callable[[Settings], str]
+    priority: int = 0
 
 
 JOBS = (
-    Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron),
+    Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron, FIRST),
     Job("refresh_tokens", "Refresh access tokens", lambda s: s.refresh_tokens_cron),
     Job("verify_accounts", "Check that every account still answers", lambda s: s.verify_accounts_cron),
     Job("survey_servers", "Ask servers what they accept", lambda s: s.verify_accounts_cron),
@@ -51,32 +59,58 @@ def next_run(job: Job, settings: Settings, after: datetime) -> datetime:
     return local.astimezone(UTC)
 
 
-def due_jobs(settings: Settings, minute: datetime) -> list[Job]:
-    """Those whose line matches this very minute."""
-    local = minute.astimezone(settings.zone)
-    return [job for job in JOBS if croniter.match(job.cron(settings), local)]
-
-
 def planned(settings: Settings, now: datetime) -> list[runs.Planned]:
     return [
-        runs.Planned(name=job.name, label=job.label, cron=job.cron(settings), next_at=next_run(job, settings, now))
+        runs.Planned(
+            name=job.name,
+            label=job.label,
+            cron=job.cron(settings),
+            time_zone=settings.time_zone,
+            next_at=next_run(job, settings, now),
+        )
         for job in JOBS
     ]
 
 
 def _periodic(name: str) -> Callable[[Callable[[], Awaitable[noting.Said]]], object]:
-    """The task of a job in `JOBS`: what it returns, or raises, is noted."""
+    """The task of a job in `JOBS`: what it returns, or raises, is noted. One that takes longer than its schedule
+    allows piles up neither in the queue nor here.
+    """
     [job] = [job for job in JOBS if job.name == name]
-    noted = noting.noted(name, lambda settings, now: next_run(job, settings, now))
-    return lambda task: app.task(name=name, queue=QUEUE)(noted(task))
+    in_the_queue = app.task(name=name, queue=QUEUE, queueing_lock=name, priority=job.priority)
+    return lambda task: in_the_queue(_alone(name, noting.noted(name)(task)))
+
+
+def _alone(name: str, task: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    @functools.wraps(task)
+    async def run() -> None:
+        if name in _running:
+            return log.info("the run before it is not over yet", name=name)
+        _running.add(name)
+        try:
+            await task()
+        finally:
+            _running.discard(name)
+
+    return run
 
 
 @app.periodic(cron="* * * * *", periodic_id="tick")
-@app.task(name="tick", queue=QUEUE, queueing_lock="tick", pass_context=False)
+@app.task(name="tick", queue=QUEUE, queueing_lock="tick", priority=FIRST, pass_context=False)
 async def tick(timestamp: int) -> None:
-    settings = (await engine.ready()).settings
-    for job in due_jobs(settings, datetime.fromtimestamp(timestamp, UTC)):
-        await app.configure_task(job.name, queue=QUEUE).defer_async()
+    """A tick that gets lost loses nothing: the next one finds what was due."""
+    ready = await engine.ready()
+    async with ready.pool.connection() as conn:
+        for job in planned(ready.settings, await db.async_now(conn)):
+            async with conn.transaction():  # the note and the job, or neither
+                if await runs.take(conn, job):
+                    await _defer(conn, job.name)
+
+
+async def _defer(conn: AsyncConnection, name: str) -> None:
+    with contextlib.suppress(exceptions.AlreadyEnqueued):  # nobody has begun the one before: they are one run
+        async with conn.transaction():
+            await app.configure_task(name, connection=conn).defer_async()
 
 
 @_periodic("sweep")
@@ -84,7 +118,15 @@ async def sweep() -> dict[str, int]:
     found = await publishing.sweep(await engine.ready())
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
         log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
-        await app.job_manager.retry_job(job, retry_at=datetime.fromtimestamp(0, UTC))  # now, whatever our clock says
+        try:
+            await app.job_manager.retry_job(
+                job, retry_at=datetime.fromtimestamp(0, UTC)
+            )  # now, whatever our clock says
+        except exceptions.ConnectorException as refused:
+            if isinstance(refused.__cause__, psycopg.OperationalError):
+                raise  # the others would fare no better
+            # Somebody else has freed or ended it, or another one waits under its lock: then its turn comes after that.
+            log.warning("it cannot be freed now", job=job.id, why=str(refused.__cause__ or refused).strip()[:200])
     return found
 
 
@@ -121,7 +163,7 @@ async def verify_account(account_id: int) -> None:
 async def _upkeep(task: str, account_id: int, work: Callable[[], Awaitable[bool]]) -> None:
     """Accounts on a slow server must not take the slots of posts that are due: a few at once, the others soon again."""
     name, done = f"{task}:{account_id}", False
-    if len(_at_work) < UPKEEP_AT_ONCE:
+    if len(_at_work) < _most_at_once((await engine.ready()).settings):
         _at_work.add(name)
         try:
             done = await work()
@@ -129,6 +171,11 @@ async def _upkeep(task: str, account_id: int, work: Callable[[], Awaitable[bool]
             _at_work.discard(name)
     if not done:
         await _for_account(task, account_id, in_s=random.randint(30, 60))  # noqa: S311 spreads load
+
+
+def _most_at_once(settings: Settings) -> int:
+    """A refresh keeps a connection for as long as a network takes to answer: most of them are for posts."""
+    return min(UPKEEP_AT_ONCE, max(1, settings.database_connections // 4))
 
 
 @_periodic("survey_servers")

@@ -11,11 +11,14 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config, publishing, runs
+from postflow import db as database
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
 from tests.engine.test_bad_input import make_read_only, read_only
+from tests.engine.test_periodic_runs import dead_workers_job
+from worker import periodic
 
 __all__ = ["ada", "engine", "read_only", "sandbox", "settings", "start_worker"]
 
@@ -121,6 +124,26 @@ async def test_a_second_signal_ends_a_worker_at_once_and_the_post_is_still_out_o
     start_worker()
     until(db, PUBLISHED, 1)
     assert sandbox.ledger.times_published("stopped twice") == 1
+
+
+# -- what was missed ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_makes_up_for_what_was_due_while_none_ran_and_frees_what_a_dead_one_held(
+    db: psycopg.Connection, settings: config.Settings, start_worker: Start
+) -> None:
+    runs.plan(db, periodic.planned(settings, database.now(db)))
+    db.execute("UPDATE periodic_runs SET next_at = now() - interval '2 days' WHERE name IN ('sweep', 'refresh_tokens')")
+    stalled = dead_workers_job(db, "publish")
+    start_worker()
+    until(db, "SELECT count(*) FROM periodic_runs WHERE name = 'refresh_tokens' AND outcome = 'done'", 1)
+    assert db.execute(
+        "SELECT DISTINCT priority FROM procrastinate_jobs WHERE task_name IN ('tick', 'sweep')"
+    ).fetchall() == [(periodic.FIRST,)]
+    until(db, f"SELECT count(*) FROM procrastinate_jobs WHERE id = {stalled} AND status = 'succeeded'", 1)
+    assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'refresh_tokens'").fetchone() == (
+        1,
+    ), "many missed runs are one"
 
 
 # -- bad surroundings --------------------------------------------------------------------------------------

@@ -1,46 +1,154 @@
 """What a worker says and refuses when it starts, under the stock command."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from postflow import config
-from tests.engine.conftest import sandbox, settings
+import psycopg
+
+from postflow import config, runs
+from postflow import db as database
+from tests.engine.conftest import ada, sandbox, settings
+from tests.pooler import transaction_pooler
 from worker import periodic
 
-__all__ = ["sandbox", "settings"]
+__all__ = ["ada", "sandbox", "settings"]
 
-COMMAND = [sys.executable, "-m", "procrastinate", "--app=worker.app.app", "worker", "--one-shot"]
+STOCK = [sys.executable, "-m", "procrastinate", "--app=worker.app.app"]
+WORKER = [*STOCK, "worker"]
+COMMAND = [*WORKER, "--one-shot"]
 
 
-def test_it_lists_every_periodic_job_with_its_next_run(settings: config.Settings) -> None:
-    done = subprocess.run(COMMAND, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+def run(
+    command: list[str], environment: Mapping[str, str] | None = None, *, without: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    given = {name: value for name, value in os.environ.items() if name != without} | dict(environment or {})
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+
+
+def test_it_lists_every_periodic_job_with_its_next_run(settings: config.Settings, db: psycopg.Connection) -> None:
+    before = database.now(db)
+    done = run(COMMAND)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert "posts_waiting=0" in said
+    assert "deliveries_waiting=0" in said
     assert "queues=all" in said
     assert "concurrency=20" in said
     for job in periodic.JOBS:
-        assert f"name={job.name}" in said
+        [found] = re.findall(rf" name={job.name} next_run=(\S+)", said)
+        possible = {periodic.next_run(job, settings, at) for at in (before, database.now(db))}
+        assert datetime.fromisoformat(found) in possible, job.name
+
+
+def test_it_counts_the_deliveries_that_wait_and_lists_a_missed_run_as_coming_now(
+    settings: config.Settings, db: psycopg.Connection, ada: int
+) -> None:
+    db.execute(
+        """
+        WITH account AS (
+            INSERT INTO accounts (user_id, platform, base_url, remote_id, handle, sealed)
+            SELECT %(ada)s, 'mastodon', 'https://birds.example', number, number, 'x' FROM generate_series(1, 3) AS number
+            RETURNING id),
+        post AS (
+            INSERT INTO posts (user_id, content, post_date, time_zone)
+            VALUES (%(ada)s, '{}', now() + interval '1 day', 'UTC') RETURNING id, post_date)
+        INSERT INTO deliveries (post_id, account_id, revision, wake_at)
+        SELECT post.id, account.id, 1, post_date FROM post, account
+        """,
+        {"ada": ada},
+    )
+    db.execute("UPDATE deliveries SET status = 'cancelled', wake_at = NULL WHERE id = (SELECT min(id) FROM deliveries)")
+    before = database.now(db)
+    runs.plan(db, periodic.planned(settings, before))
+    db.execute("UPDATE periodic_runs SET next_at = now() - interval '3 hours' WHERE name = 'purge'")
+    said = run(COMMAND).stderr
+    assert "deliveries_waiting=2" in said
+    [found] = re.findall(r" name=purge next_run=(\S+)", said)
+    assert before <= datetime.fromisoformat(found) <= database.now(db)
+
+
+def test_settings_may_come_from_files(settings: config.Settings, database_url: str, tmp_path: Path) -> None:
+    given = {"DATABASE_URL": database_url, "POSTFLOW_CONCURRENCY": "7", "POSTFLOW_STOP_S": "3"}
+    for name, value in given.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    files = {f"{name}_FILE": str(tmp_path / name) for name in given}
+    done = run([*COMMAND, "--queues=posts"], files, without="DATABASE_URL")
+    assert done.returncode == 0, done.stderr
+    assert "concurrency=7" in done.stderr and "stop_s=3.0" in done.stderr and "queues=posts" in done.stderr
+    done = run([*COMMAND, "--concurrency=3"], files, without="DATABASE_URL")
+    assert "concurrency=3" in done.stderr, "what the command says goes before the settings"
+
+
+def test_importing_it_looks_at_no_setting(settings: config.Settings) -> None:
+    nonsense = {"POSTFLOW_CONCURRENCY": "inf", "POSTFLOW_STOP_S": "nan", "POSTFLOW_SECRET_KEY_FILE": "/nothing"}
+    assert run([sys.executable, "-c", "import worker.app"], nonsense).stderr == ""
+
+
+def test_the_other_commands_of_procrastinate_work_too(settings: config.Settings, db: psycopg.Connection) -> None:
+    healthy = run([*STOCK, "healthchecks"])
+    assert "Found procrastinate_jobs table: OK" in healthy.stdout, healthy.stderr
+    assert run([*STOCK, "defer", "sweep"]).returncode == 0
+    assert db.execute("SELECT priority, queueing_lock FROM procrastinate_jobs").fetchall() == [
+        (periodic.FIRST, "sweep")
+    ]
+    refused = run([*STOCK, "healthchecks"], {"POSTFLOW_SECRET_KEY": "short"})
+    assert refused.returncode == 1
+    assert "POSTFLOW_SECRET_KEY: " in refused.stderr
 
 
 def test_it_does_not_start_on_a_database_that_was_never_migrated(
     settings: config.Settings, empty_database_url: str
 ) -> None:
-    environment = {**os.environ, "DATABASE_URL": empty_database_url}
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60)
+    done = run(WORKER, {"DATABASE_URL": empty_database_url})
     assert done.returncode == 1
     assert "postflow migrate" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_it_refuses_nonsense_with_a_sentence(settings: config.Settings) -> None:
-    environment = {**os.environ, "POSTFLOW_STOP_S": "soon", "POSTFLOW_CONCURRENCY": "0"}
-    done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60)
+    done = run(WORKER, {"POSTFLOW_STOP_S": "soon", "POSTFLOW_CONCURRENCY": "0"})
     assert done.returncode == 1
     assert "POSTFLOW_STOP_S: " in done.stderr and "POSTFLOW_CONCURRENCY: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_it_refuses_a_pooler_that_lends_its_sessions_to_others(settings: config.Settings, database_url: str) -> None:
+    with transaction_pooler(database_url) as pooled:
+        done = run(WORKER, {"DATABASE_URL": pooled})
+    assert done.returncode == 1
+    assert "DATABASE_URL leads to a pooler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_no_waiting_mends_ends_it_with_a_sentence(settings: config.Settings, db: psycopg.Connection) -> None:
+    db.execute("ALTER FUNCTION procrastinate_register_worker_v1 RENAME TO gone")
+    done = run(WORKER)
+    assert done.returncode == 1
+    assert "The database refuses what a worker asks of it: function procrastinate_register_worker_v1" in done.stderr
+    assert "Run `postflow migrate`" in done.stderr
+
+
+def test_it_waits_for_a_database_that_is_away_and_can_be_told_to_stop_meanwhile(
+    settings: config.Settings, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "DATABASE_URL": f"postgresql://ada:hunter2@/x?host={tmp_path}"}
+    with subprocess.Popen(WORKER, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stderr
+            for line in worker.stderr:
+                if "the worker begins anew" in line:
+                    break
+            worker.send_signal(signal.SIGTERM)
+            rest = worker.communicate(timeout=30)[1]
+        finally:
+            worker.kill()
+    assert worker.returncode == 0, rest
+    assert "Traceback" not in rest and "hunter2" not in rest
 
 
 def test_it_warns_of_a_clock_that_is_off(settings: config.Settings) -> None:
@@ -51,8 +159,7 @@ time_machine.travel(datetime.datetime.now(datetime.UTC) - datetime.timedelta(min
 sys.argv = ["procrastinate", "--app=worker.app.app", "worker", "--one-shot"]
 cli.main()
 """
-    words = [sys.executable, "-c", behind]
-    done = subprocess.run(words, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    done = run([sys.executable, "-c", behind])
     assert "the clocks differ" in done.stdout + done.stderr
     assert "synchronise both with NTP" in done.stdout + done.stderr
 
@@ -60,8 +167,6 @@ cli.main()
 def test_a_schedule_follows_its_zone_through_daylight_saving(settings: config.Settings) -> None:
     berlin = settings.model_copy(update={"time_zone": "Europe/Berlin", "purge_cron": "15 4 * * *"})
     purge = next(job for job in periodic.JOBS if job.name == "purge")
-    before = periodic.next_run(
-        purge, berlin, datetime(2026, 3, 28, 12, tzinfo=UTC) - (datetime(1, 1, 2) - datetime(1, 1, 1))
-    )
+    before = periodic.next_run(purge, berlin, datetime(2026, 3, 28, 12, tzinfo=UTC) - timedelta(days=1))
     after = periodic.next_run(purge, berlin, datetime(2026, 3, 29, 12, tzinfo=UTC))
     assert (before.hour, after.hour) == (3, 2)  # 04:15 on the wall both times

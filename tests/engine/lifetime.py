@@ -30,16 +30,21 @@ async def to_rest(
     `clock_url`: where the sandbox's clock is moved, too.
     """
     for _ in range(_ROUNDS):
-        while job := _due(conn):
-            story, delivery_id = job
-            await STORIES[story](engine, delivery_id)
+        await run_due(engine, conn)
         if _at_rest(conn, delivery_ids):
             return
         pass_time(conn, stride_s)
         if clock_url:
             httpx.post(clock_url, data={"advance": stride_s}, trust_env=False).raise_for_status()  # noqa: ASYNC210
         await publishing.sweep(engine)
-    raise AssertionError(f"no end: {_states(conn, delivery_ids)}")
+    raise AssertionError(f"no end: {states(conn, delivery_ids)}")
+
+
+async def run_due(engine: Engine, conn: psycopg.Connection) -> None:
+    """Every job whose time has come, and those that they defer for now."""
+    while job := _due(conn):
+        story, delivery_id = job
+        await STORIES[story](engine, delivery_id)
 
 
 def pass_time(conn: psycopg.Connection, seconds: float) -> None:
@@ -66,9 +71,10 @@ def _due(conn: psycopg.Connection) -> tuple[str, int] | None:
 
 
 def _at_rest(conn: psycopg.Connection, delivery_ids: list[int]) -> bool:
-    return all(DeliveryStatus(status) in RESTING for status in _states(conn, delivery_ids))
+    return all(DeliveryStatus(status) in RESTING for status in states(conn, delivery_ids))
 
 
-def _states(conn: psycopg.Connection, delivery_ids: list[int]) -> list[str]:
+def states(conn: psycopg.Connection, delivery_ids: list[int]) -> list[str]:
+    """In the order in which they were made."""
     rows = conn.execute("SELECT status FROM deliveries WHERE id = ANY(%s) ORDER BY id", [delivery_ids])
     return [row[0] for row in rows.fetchall()]

@@ -180,7 +180,7 @@ def _where(frame: FrameType | None) -> str:
 
 def _watching(step: Step) -> Callable[[httpx.Request], Any]:
     async def leaving(request: httpx.Request) -> None:
-        name = f"{request.method} {re.sub('/[0-9]+', '/…', request.url.path)}"
+        name = f"{request.method} {re.sub('/[0-9][0-9A-Z]*', '/…', request.url.path)}"
 
         async def trace(event: str, _: dict[str, Any]) -> None:
             if part := _PARTS.get(event):

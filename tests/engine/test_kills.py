@@ -10,6 +10,7 @@ from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.engine import kills
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+from tests.engine.test_kills_instagram import a_video
 
 FAMILY = ["mastodon", "gotosocial", "pixelfed"]
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
@@ -27,6 +28,9 @@ ON_THE_WAY = {
     "committed: publishing._write_published",
 }
 LOOKING = {"committed: arrows.claim_to_look", "reached: looked"}
+
+#: A hundred lives take their time on a busy machine.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,64 @@ async def test_a_lost_answer_is_looked_up_whichever_step_the_looking_worker_dies
     steps = await loop.at_every_step(post, f"{fault}, {instance}")
     assert set(steps) >= LOOKING
     assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+
+
+@pytest.mark.parametrize("fault", ["drop_after_commit", "drop_before"])
+@pytest.mark.parametrize("instance", ["mastodon", "gotosocial"])
+async def test_a_lost_text_is_looked_up_by_its_words_whichever_step_the_looking_worker_dies_at(
+    instance: str,
+    fault: str,
+    loop: kills.Loop,
+    db: psycopg.Connection,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    account = await an_account(db, loop.engine, sandbox, ada, instance, f"killed-reading-{fault}")
+
+    async def post(text: str) -> list[Delivery]:
+        [delivery] = scheduled(db, settings, ada, (account,), text)
+        sandbox.faults.add(fault, instance=instance, **COMMIT)
+        await publishing.publish(loop.engine, delivery.id)
+        assert status_of(db, delivery) == "unknown"
+        return [delivery]
+
+    steps = await loop.at_every_step(post, f"words and {fault}, {instance}")
+    assert set(steps) >= LOOKING
+    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+
+
+async def test_a_video_goes_out_exactly_once_whichever_step_its_worker_dies_at(
+    loop: kills.Loop, db: psycopg.Connection, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    """Taken with 202, told to be under way with 206, then ready."""
+    account = await an_account(db, loop.engine, sandbox, ada, "mastodon", "killed-with-a-video")
+    media = (a_video(db, ada),)
+    sandbox.faults.add("still_processing", account="killed-with-a-video", polls=1, times=None)
+
+    async def post(text: str) -> list[Delivery]:
+        return scheduled(db, settings, ada, (account,), text, media=media)
+
+    sandbox.configure("mastodon", media_processing_s=0.0)
+    steps = await loop.at_every_step(post, "a video")
+    sandbox.configure("mastodon", media_processing_s=1.0)
+    assert set(steps) >= ON_THE_WAY
+    assert steps.count("leaving: GET /api/v1/media/…") == 2
+    assert steps.count("committed: arrows.claim_to_prepare") == 2  # once more after the server has processed it
+
+
+@pytest.mark.parametrize("status", [403, 422])
+async def test_what_is_refused_has_failed_once_and_is_never_out_whichever_step_its_worker_dies_at(
+    status: int, loop: kills.Loop, db: psycopg.Connection, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, loop.engine, sandbox, ada, "mastodon", f"killed-{status}")
+    fault = {"status": status, "body": "json", "text": "We do not want this here."}
+    sandbox.faults.add("status", account=f"killed-{status}", **COMMIT, **fault, times=None)
+    loop.ends = kills.FAILED
+
+    async def post(text: str) -> list[Delivery]:
+        return scheduled(db, settings, ada, (account,), text)
+
+    steps = await loop.at_every_step(post, f"refused with {status}")
+    assert "in transaction: arrows.mark_failed" in steps
+    assert steps.count("leaving: POST /api/v1/statuses") == 1

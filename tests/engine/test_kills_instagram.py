@@ -1,13 +1,15 @@
 """A worker killed at every single step on Instagram: containers are made, fetched and published once, whatever step it was."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import psycopg
 import pytest
 
-from postflow import config, publishing
-from postflow.models import Delivery
+from postflow import config, platforms, publishing, scheduling, waking
+from postflow.models import Attachment, Content, Delivery, NewPost
+from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine import kills
 from tests.engine.conftest import a_picture, scheduled, status_of
@@ -26,6 +28,9 @@ ON_THE_WAY = {
     "committed: publishing._write_published",
     "committed: due.add_permalink",
 }
+
+#: A hundred lives take their time on a busy machine.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,110 @@ async def test_a_lost_answer_is_looked_up_whichever_step_the_looking_worker_dies
     steps = await loop.at_every_step(post, fault)
     assert "committed: arrows.claim_to_look" in steps
     assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+
+
+async def test_a_story_goes_out_exactly_once_whichever_step_its_worker_dies_at(
+    loop: kills.Loop, account: Account, db: psycopg.Connection, settings: config.Settings, ada: int
+) -> None:
+    """It comes back without any words, so nothing but its container tells that it is out."""
+    media = (a_picture(db, ada),)
+    loop.shows_texts = False
+
+    async def post(text: str) -> list[Delivery]:
+        return a_story(db, settings, ada, await account(), media)
+
+    steps = await loop.at_every_step(post, "a story")
+    assert set(steps) >= ON_THE_WAY
+    assert (calls(steps, "/media"), calls(steps, "/media_publish")) == (1, 1)
+
+
+async def test_a_lost_answer_to_a_story_is_looked_up_whichever_step_the_looking_worker_dies_at(
+    loop: kills.Loop,
+    account: Account,
+    db: psycopg.Connection,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    media = (a_picture(db, ada),)
+    loop.shows_texts = False
+
+    async def post(text: str) -> list[Delivery]:
+        [delivery] = a_story(db, settings, ada, await account(), media)
+        sandbox.faults.add("drop_after_commit", instance="instagram", **COMMIT)
+        await publishing.publish(loop.engine, delivery.id)
+        assert status_of(db, delivery) == "unknown"
+        return [delivery]
+
+    steps = await loop.at_every_step(post, "a lost story")
+    assert "committed: arrows.claim_to_look" in steps
+    assert calls(steps, "/media_publish") == 0
+
+
+@pytest.fixture
+def asking(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is shipped: what is absent is not sent again, a person is asked."""
+    monkeypatch.setenv("POSTFLOW_INSTAGRAM_REPUBLISH", "ask")
+    monkeypatch.setitem(platforms.REGISTRY, "instagram", Instagram(config.load()))
+
+
+async def test_where_a_person_is_asked_nothing_is_sent_again_whichever_step_the_looking_worker_dies_at(
+    asking: None,
+    loop: kills.Loop,
+    account: Account,
+    db: psycopg.Connection,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    media = (a_picture(db, ada),)
+    loop.stride_s = 610
+    loop.ends = {"attention": 0}
+
+    async def post(text: str) -> list[Delivery]:
+        [delivery] = scheduled(db, settings, ada, (await account(),), text, media=media)
+        sandbox.faults.add("drop_before", instance="instagram", **COMMIT)
+        await publishing.publish(loop.engine, delivery.id)
+        assert status_of(db, delivery) == "unknown"
+        return [delivery]
+
+    steps = await loop.at_every_step(post, "ask")
+    assert calls(steps, "/media_publish") == 0
+    assert "in transaction: arrows.mark_attention" in steps
+
+
+async def test_where_a_person_is_asked_a_picture_is_out_once_or_a_question_whichever_step_its_worker_dies_at(
+    asking: None, loop: kills.Loop, account: Account, db: psycopg.Connection, settings: config.Settings, ada: int
+) -> None:
+    """A question only where the worker died between writing down that it sends and sending."""
+    media = (a_picture(db, ada),)
+    loop.stride_s = 610
+    loop.ends = {"published": 1, "attention": 0}
+
+    async def post(text: str) -> list[Delivery]:
+        return scheduled(db, settings, ada, (await account(),), text, media=media)
+
+    steps = await loop.at_every_step(post, "asked about")
+    [gone] = [number for number, step in enumerate(steps) if step.startswith("all out") and "/media_publish" in step]
+    between = gone - steps.index("committed: arrows.claim_to_send")
+    assert db.execute("SELECT count(*) FROM deliveries WHERE status = 'attention'").fetchone() == (between,)
+
+
+def a_story(
+    conn: psycopg.Connection, settings: config.Settings, user_id: int, account: int, media: tuple[int, ...]
+) -> list[Delivery]:
+    now = datetime.now(UTC)
+    pictures = tuple(Attachment(media_id=one) for one in media)
+    new = NewPost(
+        content=Content(text="", attachments=pictures, options={"instagram": {"kind": "story"}}),
+        account_ids=(account,),
+        post_date=now,
+        time_zone="UTC",
+    )
+    with conn.transaction():
+        made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1), settings=settings)
+        waking.publish_later(conn, made.deliveries)
+    return made.deliveries
 
 
 def a_video(conn: psycopg.Connection, user_id: int) -> int:

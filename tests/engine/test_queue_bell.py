@@ -14,7 +14,9 @@ import procrastinate
 import psycopg
 import pytest
 from procrastinate import sql
+from psycopg.conninfo import make_conninfo
 
+from postflow import db as database
 from worker import bell, listening
 
 AN_HOUR_S = 3600.0
@@ -50,13 +52,16 @@ class Crowd:
         self.started: list[Start] = []
         self.hold = asyncio.Event()  # "held" jobs end when it is set
 
-    async def add(self, count: int, *, concurrency: int = 5, queues: list[str] | None = None) -> None:
+    async def add(
+        self, count: int, *, concurrency: int = 5, queues: list[str] | None = None, options: str | None = None
+    ) -> None:
+        url = make_conninfo(self._url, options=options) if options else self._url
         for _ in range(count):
-            await self._add(concurrency, queues)
+            await self._add(url, concurrency, queues)
 
-    async def _add(self, concurrency: int, queues: list[str] | None) -> None:
+    async def _add(self, url: str, concurrency: int, queues: list[str] | None) -> None:
         number, room = len(self._apps), listening.Room()
-        connector = Counted(conninfo=self._url, room=room, min_size=1, max_size=2)
+        connector = Counted(conninfo=url, room=room, min_size=1, max_size=2)
         self._connectors.append(connector)
         app = procrastinate.App(connector=connector)
         self._declare(app, number)
@@ -85,6 +90,17 @@ class Crowd:
 
     def claims(self) -> int:
         return sum(connector.claims for connector in self._connectors)
+
+    async def claims_at_rest(self) -> int:
+        """Once nobody looks any more: on a busy machine the last to come takes a while."""
+        before = -1
+        while before != self.claims():
+            before = self.claims()
+            await asyncio.sleep(0.7)
+        return before
+
+    def has_ended(self, number: int) -> bool:
+        return self._tasks[number].done()
 
     async def stop(self, number: int) -> None:
         self._tasks[number].cancel()
@@ -162,7 +178,7 @@ def done(db: psycopg.Connection) -> int:
 async def test_of_twenty_workers_one_is_woken_for_one_due_post_and_claims_it(crowd: Crowd, db: psycopg.Connection):
     await crowd.add(20)
     await everybody_listens(db, 20)
-    before = crowd.claims()
+    before = await crowd.claims_at_rest()
     defer(db, 1.0)
     await eventually(lambda: done(db) == 1)
     await asyncio.sleep(0.3)  # whoever else was woken would look by now
@@ -173,7 +189,7 @@ async def test_of_twenty_workers_one_is_woken_for_one_due_post_and_claims_it(cro
 async def test_jobs_for_tomorrow_make_none_of_twenty_workers_look(crowd: Crowd, db: psycopg.Connection):
     await crowd.add(20)
     await everybody_listens(db, 20)
-    before = crowd.claims()
+    before = await crowd.claims_at_rest()
     for _ in range(30):
         defer(db, 86_400)
     defer(db, 86_400, count=500)
@@ -187,6 +203,18 @@ async def test_a_job_due_at_once_wakes_workers_as_ever(crowd: Crowd, db: psycopg
     defer(db, None)
     defer(db, -1)
     await eventually(lambda: done(db) == 2)
+
+
+async def test_a_job_that_is_due_when_it_is_inserted_is_rung_for_until_it_is_taken(
+    crowd: Crowd, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """A stock worker that looks at the very moment forgets that it was told: here nobody but the bell is."""
+    monkeypatch.setattr(bell, "LOOK_AGAIN_S", AN_HOUR_S)
+    await crowd.add(1)
+    await everybody_listens(db, 1)
+    db.execute("ALTER TABLE procrastinate_jobs DISABLE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1")
+    defer(db, -1)
+    await eventually(lambda: done(db) == 1)
 
 
 async def test_posts_due_together_are_shared_out_among_workers(crowd: Crowd, db: psycopg.Connection):
@@ -279,6 +307,107 @@ async def test_when_the_keeper_vanishes_without_a_word_another_takes_over(crowd:
     await eventually(lambda: len(keepers(db)) == 1 and keepers(db) != [before])
     defer(db, 0.3)
     await eventually(lambda: done(db) == 1)
+
+
+async def test_a_keeper_that_stands_still_is_relieved_of_it(
+    crowd: Crowd, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.2)
+    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.1)
+    channels = ("procrastinate_any_queue_v1",)
+    async with database.listening(database_url, bell.name(channels)) as frozen:
+        await frozen.execute("SELECT pg_advisory_lock(%s, %s)", [bell._LOCK_SPACE, bell._group(channels)])
+        await crowd.add(2)
+        await eventually(lambda: keepers(db) and keepers(db) != [frozen.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            await frozen.execute("SELECT 1")
+    defer(db, 0.3)
+    await eventually(lambda: done(db) == 1)
+
+
+async def test_a_keeper_that_looks_in_time_keeps_it(
+    crowd: Crowd, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.5)
+    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.1)
+    await crowd.add(2)
+    await everybody_listens(db, 2)
+    before = keepers(db)
+    await asyncio.sleep(bell.LOOKS_MISSED * 0.5 + 1)
+    assert keepers(db) == before
+
+
+async def test_a_keeper_of_another_role_is_left_alone(
+    crowd: Crowd, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.05)
+    channels = ("procrastinate_any_queue_v1",)
+    async with database.listening(database_url, bell.name(channels)) as others:
+        await others.execute("SELECT pg_advisory_lock(%s, %s)", [bell._LOCK_SPACE, bell._group(channels)])
+        db.execute("DROP ROLE IF EXISTS postflow_lesser")
+        db.execute("CREATE ROLE postflow_lesser IN ROLE pg_read_all_stats")
+        db.execute("GRANT SELECT, UPDATE, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO postflow_lesser")
+        db.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO postflow_lesser")
+        await crowd.add(1, options="-c role=postflow_lesser")
+        await asyncio.sleep(0.5)
+        assert keepers(db) == [others.info.backend_pid]
+        defer(db, None)
+        await eventually(lambda: done(db) == 1)
+    await crowd.leave()
+    db.execute("DROP OWNED BY postflow_lesser; DROP ROLE postflow_lesser")
+
+
+async def test_the_pause_between_rings_stops_growing_and_never_breaks(database_url: str):
+    """After an hour of a job that nobody takes, doubling would have left the range of numbers."""
+    async with database.listening(database_url, "a bell of its own") as conn:
+        heard = []
+
+        async def tell(**what: Any) -> None:
+            heard.append(what)
+
+        keeper = bell.Bell(conn, ("procrastinate_any_queue_v1",), tell, listening.Room())
+        for keeper._rings in (0, 3, 1100, 5_000_000):
+            before = keeper._clock()
+            await keeper._ring(1)
+            assert 0 < keeper._ring_again_at - before < bell.LONGEST_PAUSE_S + 1
+
+
+async def test_the_server_watches_over_a_listening_connection(database_url: str):
+    async with database.listening(database_url, "watched") as conn:
+        row = await (
+            await conn.execute("SELECT setting FROM pg_settings WHERE name = 'tcp_keepalives_idle'")
+        ).fetchone()
+        assert row == ("0" if conn.info.host.startswith("/") else "10",)
+
+
+# -- when a claim breaks -----------------------------------------------------------------------------------
+
+
+_CUT_A_CLAIM = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE query LIKE '%procrastinate_fetch_job%' AND state = 'active' AND pid <> pg_backend_pid()
+       AND datname = current_database()
+"""
+
+
+async def test_a_claim_whose_connection_is_cut_is_made_again_in_the_same_life(
+    crowd: Crowd, db: psycopg.Connection, database_url: str
+):
+    """Ending the life would wait for the held job first, and claim nothing meanwhile."""
+    await crowd.add(1)
+    await everybody_listens(db, 1)
+    defer(db, None, task="held")
+    await eventually(lambda: crowd.started)
+    db.execute("BEGIN")
+    db.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_notify('procrastinate_any_queue_v1', %s)", [bell._INSERTED])
+        await eventually(lambda: other.execute(_CUT_A_CLAIM).fetchone())
+    db.execute("COMMIT")
+    defer(db, None)
+    await eventually(lambda: done(db) == 1)
+    assert not crowd.has_ended(0)
 
 
 async def test_a_job_inserted_while_nobody_could_listen_starts_when_the_connection_is_back(

@@ -49,6 +49,8 @@ CALLERS: dict[Callable[..., Any], str] = {
     psycopg_connector.PsycopgConnector.listen_notify: "22413acca1cd70c6",
     psycopg_connector.PsycopgConnector._loop_notify: "8457d95ebd00ce9f",
     psycopg_connector.PsycopgConnector._create_pool: "416cb9cd939a4515",
+    psycopg_connector.PsycopgConnector.open_async: "62a38216cc15f8b6",
+    psycopg_connector.PsycopgConnector.execute_query_one_async: "ed7700b2783fa07f",
 }
 
 
@@ -99,11 +101,32 @@ def test_what_the_migration_keeps_under_another_name_is_the_stock_function(
 def test_going_back_leaves_the_queue_as_it_ships(empty_database_url: str):
     migrate.upgrade(empty_database_url, "0003")
     before = _catalogue(empty_database_url)
-    migrate.upgrade(empty_database_url, "0004")
-    assert _catalogue(empty_database_url) != before
+    migrate.upgrade(empty_database_url)
+    newest = _catalogue(empty_database_url)
+    assert newest != before
     command.downgrade(migrate.config(empty_database_url), "0003")
     assert _catalogue(empty_database_url) == before
     migrate.upgrade(empty_database_url)
+    assert _catalogue(empty_database_url) == newest
+
+
+def test_the_queue_s_tables_are_vacuumed_in_time(db: psycopg.Connection):
+    options = dict(db.execute("SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL").fetchall())
+    assert set(options["procrastinate_jobs"]) == {
+        "autovacuum_vacuum_scale_factor=0.01",
+        "autovacuum_vacuum_threshold=500",
+        "autovacuum_vacuum_insert_scale_factor=0.05",
+        "autovacuum_analyze_scale_factor=0.02",
+    }
+    assert set(options["procrastinate_events"]) == {
+        "autovacuum_vacuum_scale_factor=0.05",
+        "autovacuum_vacuum_insert_scale_factor=0.05",
+    }
+    assert set(options["deliveries"]) == {
+        "autovacuum_vacuum_scale_factor=0.02",
+        "autovacuum_vacuum_threshold=500",
+        "autovacuum_analyze_scale_factor=0.05",
+    }
 
 
 def pinned(what: Any) -> str:

@@ -1,6 +1,7 @@
 """Access that is renewed in time, and what happens when it is not. Each network against the sandbox's own tokens."""
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from postflow import accounts, config, platforms, publishing, tokens
+from postflow import db as database
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
@@ -136,6 +138,20 @@ async def test_a_refused_refresh_keeps_using_the_token_that_still_opens_the_acco
     assert state == "active" and reason == outcome.sentence
 
 
+async def test_a_refused_refresh_takes_one_connection_at_a_time(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    dead = await connected(db, engine, sandbox, ada, "pixelfed", "dead-alone", left=SOON)
+    stubborn = await connected(db, engine, sandbox, ada, "pixelfed", "stubborn-alone", left=SOON)
+    sandbox.revoke_tokens("dead-alone")
+    sandbox.faults.add("drop_before", instance="pixelfed", path="/oauth/token", times=2)
+    async with database.async_pool(settings.database_url.get_secret_value(), max_size=1) as narrow:
+        alone = dataclasses.replace(engine, pool=narrow)
+        for account, state in ((dead, "needs_reconnect"), (stubborn, "active")):
+            assert (await tokens.refresh(alone, account.id)).state == "failed"
+            assert state_of(db, account)[0] == state
+
+
 @pytest.mark.parametrize("instance", ["pixelfed", "instagram"])
 async def test_a_refused_refresh_of_a_dead_token_says_so_on_the_account(
     instance: str, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
@@ -205,6 +221,24 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
     db.execute("UPDATE deliveries SET not_before = NULL")
     assert await publishing.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("with yesterday's token") == 1
+
+
+async def test_a_renewal_brings_back_what_a_401_of_the_dying_token_took_away(
+    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await connected(db, engine, sandbox, ada, "pixelfed", "in-between", left=SOON)
+    [delivery] = scheduled(db, settings, ada, (account.id,), "waits a moment", media=(a_picture(db, ada),))
+    db.execute("DELETE FROM procrastinate_jobs")
+
+    def reached(step: str) -> None:
+        if step == "renewed":
+            db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'withdrawn'")
+
+    assert (await tokens.refresh(dataclasses.replace(engine, reached=reached), account.id)).state == "refreshed"
+    assert state_of(db, account) == ("active", None)
+    jobs = db.execute("SELECT task_name, (args->>'delivery_id')::bigint FROM procrastinate_jobs").fetchall()
+    assert jobs == [("publish", delivery.id)]
+    assert await publishing.publish(engine, delivery.id)
 
 
 async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_by_itself(

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from postflow import cli, config
+from postflow import cli, config, db
 
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -84,12 +84,21 @@ def test_every_variable_that_compose_needs_is_in_the_example():
 
 
 def test_the_connections_of_the_smallest_heroku_database_suffice():
-    """Essential databases take 20; a basic dyno sets WEB_CONCURRENCY to 2; the queue's own pool is psycopg's usual 4."""
+    """Essential databases take 20; a basic dyno sets WEB_CONCURRENCY to 2; a worker's queue has its own and the bell's,
+    a migration takes three, and two are left for `postflow doctor`.
+    """
     wanted = json.loads((CHECKOUT / "app.json").read_text())
     assert wanted["addons"] == ["heroku-postgresql:essential-0"]
     each = int(wanted["env"]["POSTFLOW_DATABASE_CONNECTIONS"]["value"])
     web, workers = wanted["formation"]["web"]["quantity"] * 2, wanted["formation"]["worker"]["quantity"]
-    assert web * each + workers * (each + 4) + 1 <= 20
+    assert web * each + workers * (each + db.QUEUE_CONNECTIONS + 1) + 3 + 2 <= 20
+
+
+def test_the_connections_of_a_worker_s_queue_are_counted_alike_everywhere():
+    said = f"a worker's queue has {db.QUEUE_CONNECTIONS + 1} more"
+    for name in ("README.md", "postflow/config.py"):
+        assert said in (CHECKOUT / name).read_text(), name
+    assert f"as many and {db.QUEUE_CONNECTIONS + 1} for its queue" in (CHECKOUT / "docs" / "operations.md").read_text()
 
 
 def test_one_python_is_named_everywhere():
@@ -113,13 +122,12 @@ def test_gunicorn_stops_before_it_is_killed_and_outlives_a_slow_disk():
 
 
 def test_the_worker_gets_longer_to_stop_than_it_takes():
-    from worker import app
-
+    stop_s = config.Settings.model_fields["stop_s"].default
     grace = read_yaml("docker-compose.yml")["services"]["worker"]["stop_grace_period"]
     render = next(s for s in read_yaml("render.yaml")["services"] if s["type"] == "worker")
-    assert int(grace.removesuffix("s")) > app.STOP_S
-    assert render["maxShutdownDelaySeconds"] > app.STOP_S
-    assert app.STOP_S < 30, "Heroku's pause between SIGTERM and SIGKILL"
+    assert int(grace.removesuffix("s")) > stop_s
+    assert render["maxShutdownDelaySeconds"] > stop_s
+    assert stop_s < 30, "Heroku's pause between SIGTERM and SIGKILL"
 
 
 def test_render_starts_the_same_commands():

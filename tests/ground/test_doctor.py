@@ -1,6 +1,7 @@
 """What `postflow doctor` finds wrong, one fault at a time."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,6 +11,8 @@ from cryptography.fernet import Fernet
 from psycopg import conninfo, sql
 
 from postflow import cli, runs
+from postflow import db as database
+from tests.pooler import transaction_pooler
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +75,13 @@ def test_posts_that_should_be_out_are_a_fault_and_those_that_wait_for_their_acco
     assert faults() == ["Accounts: to be connected again on the Accounts page: @ada@birds.example (mastodon)"]
 
 
+def _purge(next_at: datetime) -> runs.Planned:
+    return runs.Planned(name="purge", label="Tidy up", cron="15 4 * * *", time_zone="UTC", next_at=next_at)
+
+
 def a_run(db: psycopg.Connection, *, next_in: timedelta, outcome: str | None, words: str = "") -> None:
     now = datetime.now(UTC)
-    runs.plan(db, [runs.Planned(name="purge", label="Tidy up", cron="15 4 * * *", next_at=now + next_in)])
+    runs.plan(db, [_purge(now + next_in)])
     if outcome:
         db.execute(
             "UPDATE periodic_runs SET began_at = now(), ended_at = now(), outcome = %s, said = %s", [outcome, words]
@@ -94,6 +101,32 @@ def test_a_periodic_job_that_failed_or_is_overdue_is_a_fault(db: psycopg.Connect
     a_run(db, next_in=timedelta(hours=-1), outcome="done")
     [fault] = faults()
     assert "has passed: restart the workers" in fault
+
+
+def test_a_periodic_job_that_was_due_and_does_not_end_is_a_fault(db: psycopg.Connection):
+    a_run(db, next_in=timedelta(hours=3), outcome="done")
+    db.execute(
+        "UPDATE periodic_runs SET deferred_at = now() - interval '1 minute', ended_at = now() - interval '1 day'"
+    )
+    assert faults() == []
+    db.execute("UPDATE periodic_runs SET deferred_at = now() - interval '1 hour'")
+    [fault] = faults()
+    assert "and not over yet: look at the log, restart the workers" in fault
+    db.execute("UPDATE periodic_runs SET ended_at = now()")
+    assert faults() == []
+
+
+def test_a_pooler_that_lends_sessions_to_others_is_a_fault(database_url: str, monkeypatch: pytest.MonkeyPatch):
+    with transaction_pooler(database_url) as pooled:
+        monkeypatch.setenv("DATABASE_URL", pooled)
+        [fault] = faults()
+    assert fault.startswith("Sessions: DATABASE_URL leads to a pooler")
+    assert "direct address" in fault
+
+
+def test_the_operators_page_names_the_oldest_database_that_is_accepted():
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    assert f"Postgres ({database.OLDEST_SERVER} or newer)" in page
 
 
 def test_a_job_that_a_release_no_longer_has_is_forgotten(db: psycopg.Connection):

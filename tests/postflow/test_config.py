@@ -43,6 +43,36 @@ def test_nonsense_is_named(name: str, value: str) -> None:
         config.load({**GOOD, name: value})
 
 
+@pytest.mark.parametrize("name", ["REFRESH_TOKENS", "VERIFY_ACCOUNTS", "SWEEP", "PURGE"])
+@pytest.mark.parametrize(
+    "line", ["hourly", "@hourly", "* * * *", "* * * * * *", "61 * * * *", "* * * * 8", "0 0 31 2 *", "every 5 min utes"]
+)
+def test_a_cron_line_that_never_comes_true_is_named(name: str, line: str) -> None:
+    with pytest.raises(Misconfigured, match=f"POSTFLOW_{name}_CRON: must be a cron line of five fields"):
+        config.load({**GOOD, f"POSTFLOW_{name}_CRON": line})
+
+
+@pytest.mark.parametrize("line", ["*/5 * * * *", "0 0,6 * * mon-fri", "0 0 29 2 *"])
+def test_a_cron_line_of_five_fields_is_taken(line: str) -> None:
+    assert config.load({**GOOD, "POSTFLOW_PURGE_CRON": line}).purge_cron == line
+
+
+def test_the_usual_cron_lines_would_be_taken_as_well() -> None:
+    usual = {name: field.default for name, field in config.Settings.model_fields.items() if name.endswith("_cron")}
+    assert len(usual) == 4
+    config.load({**GOOD, **{f"POSTFLOW_{name.upper()}": line for name, line in usual.items()}})
+
+
+def test_a_setting_can_be_had_before_the_others_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text(GOOD["DATABASE_URL"] + "\n")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert config.unchecked("DATABASE_URL") == ""
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
+    assert config.unchecked("DATABASE_URL") == GOOD["DATABASE_URL"]
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "nothing"))
+    assert config.unchecked("DATABASE_URL") == "", "load() says what is wrong"
+
+
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("f" * 40 + "\n")
