@@ -2,11 +2,12 @@
 
 import json
 import secrets
+import shutil
 import sys
 
 import click
 
-from chaos import havoc, people, plan, stage, verdict
+from chaos import ending, evidence, havoc, people, plan, stage, verdict
 
 
 @click.command()
@@ -17,7 +18,7 @@ from chaos import havoc, people, plan, stage, verdict
 @click.option(
     "--minutes", type=float, help="How long posts are due; by default from the number of deliveries and kills."
 )
-@click.option("--seed", type=int, help="Replays a plan; drawn and printed without it.")
+@click.option("--seed", type=int, help="Draws the same plan again; drawn and printed without it.")
 @click.option(
     "--json", "as_json", is_flag=True, help="The last line of standard output is one object with the figures."
 )
@@ -26,12 +27,11 @@ def main(
 ) -> None:
     """Publish many posts while workers are killed, the database restarts and the networks misbehave."""
     length_s = minutes * 60 if minutes else max(30.0, deliveries / 7, kills * 2.4)
-    drawn = plan.draw(
-        secrets.randbelow(10**6) if seed is None else seed,
-        deliveries=deliveries,
-        kills=kills,
-        restarts=restarts,
-        length_s=length_s,
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    drawn = plan.draw(seed, deliveries=deliveries, kills=kills, restarts=restarts, length_s=length_s)
+    havoc.to_stderr(
+        f"python3 run.py chaos --seed {seed} --deliveries {deliveries} --kills {kills} --restarts {restarts}"
+        f" --workers {workers} --minutes {length_s / 60:g}"
     )
     reached = run(drawn, workers, havoc.to_stderr)
     tell(reached)
@@ -41,24 +41,41 @@ def main(
 
 
 def run(drawn: plan.Plan, workers: int, say: havoc.Say) -> verdict.Verdict:
-    say(f"seed {drawn.seed}: {drawn.deliveries} deliveries to {len(drawn.accounts)} accounts in {drawn.length_s:.0f} s")
+    say(f"{drawn.deliveries} deliveries to {len(drawn.accounts)} accounts in {drawn.length_s:.0f} s")
     with stage.built() as built:
+        say(f"logs of workers and pages in {built.home}, removed when all is well")
         everybody = people.People(built, drawn)
         everybody.move_in()
         everybody.write_all()
         havoc.wreak(built, drawn, everybody, workers, say)
-        stuck = havoc.let_it_end(built, say)
-        say(f"people asked for {everybody.deeds} changes, {everybody.refused} came too late")
-        return verdict.reached(built, drawn, stuck)
+        left = ending.let_it_end(built, say)
+        built.end()
+        reached = verdict.Verdict(evidence.gathered(built, drawn, everybody, left))
+    if reached.well:
+        shutil.rmtree(built.home, ignore_errors=True)
+    return reached
 
 
 def tell(reached: verdict.Verdict) -> None:
-    click.echo(f"seed {reached.seed}, {reached.requests} requests, {reached.faulted:.0%} of them faulted")
-    click.echo(", ".join(f"{count} {status}" for status, count in sorted(reached.by_status.items())))
-    for line in [*reached.twice, *reached.lost]:
-        click.echo(f"WRONG  {line}")
+    known = reached.evidence
+    click.echo(f"{len(known.requests)} requests, {known.faulted:.1%} of them faulted: {_counted(known.fault_kinds)}")
+    click.echo(
+        f"{known.blows.sending} deliveries were being sent and {known.blows.preparing} prepared when their worker died;"
+        f" {known.freezes} frozen workers went on"
+    )
+    told = [wish.outcome for wish in known.wishes]
+    click.echo(f"people asked for {len(told)} changes: {_counted({one: told.count(one) for one in set(told)})}")
+    click.echo(_counted(reached.by_status))
     for row, because in reached.attention:
-        click.echo(f"to be looked at  {row.handle} ({row.platform}): {row.error} Because: {because or 'NOTHING KNOWN'}")
+        click.echo(
+            f"to be looked at  {row.handle} ({row.platform}): {row.error} Open, for {because or 'NO KNOWN REASON'}"
+        )
+    for line in reached.complaints:
+        click.echo(f"WRONG  {line}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda one: -one[1]))
 
 
 if __name__ == "__main__":

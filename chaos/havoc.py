@@ -1,116 +1,84 @@
-"""Carries a plan out, then lets what is still under way come to its end."""
+"""Carries a plan out: kills, freezes, restarts and cuts at their times, while networks misbehave and people meddle."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-
-import psycopg
 
 from chaos.people import People
 from chaos.plan import Plan
 from chaos.stage import Stage
-from postflow import byhand, db
+from postflow import db
 
-#: At the end both clocks move forward by so much in each round, instead of waiting for what networks ask to be waited.
-ROUND = timedelta(minutes=2)
-LONGEST_END_S = 240.0
-MOVING = "status IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown')"
+#: A blow that found nobody to fall on is struck again after so long.
+AGAIN_S = 0.3
+#: On a busy machine workers start slower than they are killed, and kills that hit nobody at work prove nothing: so each
+#: waits until its share of the posts is out, a third of what it would be if all went well, but no longer than the sweep
+#: takes to come by.
+SHARE, WAIT_FOR_SHARE_S = 1 / 3, 60.0
+#: Faults go on until so many are out, or for half as long again: those that get out in peace afterwards prove less.
+MOST, LONGEST = 0.8, 1.5
 
 Say = Callable[[str], None]
 
 
-@dataclass(order=True)
+@dataclass
 class Blow:
     at_s: float
-    strike: Callable[[], None]
+    strike: Callable[[], bool | None]  # False: it found nobody to fall on
 
 
 def wreak(stage: Stage, plan: Plan, people: People, workers: int, say: Say) -> None:
-    """Until every blow has fallen and every post was due."""
+    """Until every blow has fallen and every post was due, and while posts that are late get out."""
     assert people.began_at
     with stage.connect() as conn:
         ahead_s = (people.began_at - db.now(conn)).total_seconds()
     zero = time.monotonic() + ahead_s
-    stage.start(workers)
+    stage.begin(workers)
     stage.sandbox.faults.seed(plan.seed)
     for fault in plan.faults:
         stage.sandbox.faults.add(times=None, **fault)
-    blows = _blows(stage, plan, people)
-    told = 0.0
-    while blows or time.monotonic() - zero < plan.length_s:
+    people.begin(zero)
+    blows = _blows(stage, plan, zero)
+    now_s = told = 0.0
+    while blows or now_s < plan.length_s or (now_s < LONGEST * plan.length_s and not _most_are_out(stage, plan)):
         stage.keep_alive()
         now_s = time.monotonic() - zero
         if blows and blows[0].at_s <= now_s:
-            blows.pop(0).strike()
-            continue
+            blow = blows.pop(0)
+            if blow.strike() is False:
+                blows = _in_order([*blows, Blow(now_s + AGAIN_S, blow.strike)])
         if now_s - told > 30:
             told = now_s
-            say(f"{now_s:4.0f} s  {stage.killed} kills  {stage.sandbox.ledger.counts()['published']} published")
+            say(f"{now_s:4.0f} s  {stage.crew.killed} kills  {stage.published} published")
         time.sleep(0.05)
+    people.finish()
     stage.sandbox.faults.clear()
 
 
-def _blows(stage: Stage, plan: Plan, people: People) -> list[Blow]:
-    blows = [Blow(at, lambda place=place: stage.kill_worker(place)) for place, at in enumerate(plan.kills)]
+def _blows(stage: Stage, plan: Plan, zero: float) -> list[Blow]:
+    blows = [Blow(at, lambda n=n, at=at: _kill(stage, plan, n, zero + at)) for n, at in enumerate(plan.kills)]
+    blows += [
+        Blow(one.at_s, lambda place=place, one=one: stage.crew.freeze(place, one.length_s, spared=one.spared))
+        for place, one in enumerate(plan.freezes)
+    ]
     blows += [Blow(at, lambda mode=mode: stage.restart_postgres(mode)) for at, mode in plan.restarts]
     blows += [Blow(at, stage.cut_connections) for at in plan.cuts]
-    blows += [Blow(deed.at_s, lambda deed=deed: people.change_their_minds(deed)) for deed in plan.deeds]
+    return _in_order(blows)
+
+
+def _kill(stage: Stage, plan: Plan, place: int, planned: float) -> bool:
+    share = SHARE * plan.deliveries * place / len(plan.kills)
+    is_its_turn = time.monotonic() - planned > WAIT_FOR_SHARE_S or stage.published >= share
+    return is_its_turn and stage.crew.kill(place)
+
+
+def _most_are_out(stage: Stage, plan: Plan) -> bool:
+    return stage.published > MOST * plan.deliveries
+
+
+def _in_order(blows: list[Blow]) -> list[Blow]:
     return sorted(blows, key=lambda blow: blow.at_s)
-
-
-def let_it_end(stage: Stage, say: Say) -> int:
-    """How many deliveries are still moving when patience ends: they are stuck.
-
-    The workers run on, without kills and faults. An operator's `postflow due` runs beside them, and time is moved
-    forward for what waits: unknown outcomes are looked at for ten minutes and more before they are decided.
-    """
-    give_up = time.monotonic() + LONGEST_END_S
-    told = None
-    while time.monotonic() < give_up:
-        stage.keep_alive()
-        with stage.connect() as conn:
-            left = _moving(conn)
-            if not left:
-                return 0
-            if left != told:
-                say(f"      {left} still under way")
-                told = left
-            _let_time_pass(conn)
-        stage.sandbox.advance(ROUND.total_seconds())
-        asyncio.run(byhand.publish_due(stage.settings, lambda line: None, dry_run=False))
-        time.sleep(0.5)
-    with stage.connect() as conn:
-        return _moving(conn)
-
-
-def _moving(conn: psycopg.Connection) -> int:
-    row = conn.execute(f"SELECT count(*) FROM deliveries WHERE {MOVING}".encode()).fetchone()
-    return row[0] if row else 0
-
-
-def _let_time_pass(conn: psycopg.Connection) -> None:
-    """Every instant a waiting row compares with now lies further back.
-
-    What is being sent is left alone: its answer may still come, and no clock of a network would have run on meanwhile.
-    """
-    passed = {"by": ROUND}
-    with conn.transaction():
-        conn.execute(
-            """
-            UPDATE deliveries SET wake_at = least(wake_at - %(by)s, clock_timestamp()), not_before = not_before - %(by)s,
-                   sent_at = sent_at - %(by)s, first_sent_at = first_sent_at - %(by)s,
-                   first_absent_at = first_absent_at - %(by)s, status_at = status_at - %(by)s
-             WHERE status IN ('scheduled', 'ready', 'unknown') AND claim IS NULL
-            """,
-            passed,
-        )
-        conn.execute("UPDATE deliveries SET wake_at = wake_at - %(by)s WHERE status = 'preparing'", passed)
-        conn.execute(
-            "UPDATE accounts SET throttled_until = throttled_until - %(by)s WHERE throttled_until IS NOT NULL", passed
-        )
 
 
 def to_stderr(line: str) -> None:

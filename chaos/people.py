@@ -1,18 +1,21 @@
 """The people of the run: they write every post beforehand, and change their minds while it is on its way."""
 
 import asyncio
-import contextlib
 import io
 import threading
+import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 import psycopg
 from PIL import Image
 from psycopg import Connection
 from pydantic import SecretStr
 
-from chaos.plan import Deed, Plan, PlannedDeed, PlannedPost
+from chaos.plan import Deed, Plan, PlannedPost
 from chaos.stage import Stage
 from postflow import accounts, db, media, net, platforms, scheduling, servers, users, waking
 from postflow.errors import PostFlowError
@@ -21,6 +24,22 @@ from postflow.platforms.base import Platform
 
 _PLATFORM = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon"}
 _COLOURS = ("teal", "gold", "crimson")
+
+
+@dataclass
+class Wish:
+    """One window of one person, and what they were told. `unclear`: the connection broke before an answer came."""
+
+    post: int
+    deed: Deed
+    outcome: Literal["away", "done", "too late", "unclear"] = "away"
+    version: int | None = None  # an edit's text
+    post_date: datetime | None = None  # the date that goes with an edit, a move or a publish now
+    held_back: tuple[int, ...] = ()  # the deliveries that a cancel stopped
+
+    @property
+    def may_hold(self) -> bool:
+        return self.outcome in ("done", "unclear")
 
 
 class People:
@@ -33,7 +52,9 @@ class People:
         self._pictures: list[Media] = []
         self._posts: dict[int, int] = {}
         self.began_at: datetime | None = None
-        self.deeds = self.refused = 0
+        self.wishes: list[Wish] = []
+        self.surprises: list[str] = []  # whatever no person may ever see
+        self._at_work: threading.Thread | None = None
 
     def move_in(self) -> None:
         """Accounts with their tokens straight from the sandbox, and a few pictures."""
@@ -102,69 +123,91 @@ class People:
 
     # -- while it is on its way --------------------------------------------------------------------------------
 
-    def change_their_minds(self, planned: PlannedDeed) -> None:
-        """One deed, or two at the same moment from two windows; being told "too late" is an answer, too."""
-        wanted = [planned.deed, *([planned.at_once] if planned.at_once else [])]
-        windows = [threading.Thread(target=self._try, args=(planned.post, deed)) for deed in wanted]
-        for window in windows:
-            window.start()
+    def begin(self, zero: float) -> None:
+        """Every deed at its time, `zero` by the monotonic clock, whatever else happens meanwhile."""
+        self._at_work = threading.Thread(target=self._go_through, args=(zero,), name="people")
+        self._at_work.start()
+
+    def finish(self) -> None:
+        """Returns when the last window is closed."""
+        if self._at_work:
+            self._at_work.join()
+
+    def _go_through(self, zero: float) -> None:
+        windows: list[threading.Thread] = []
+        for planned in self._plan.deeds:
+            time.sleep(max(0.0, zero + planned.at_s - time.monotonic()))
+            for deed in (planned.deed, planned.at_once):
+                if deed is None:
+                    continue
+                wish = Wish(planned.post, deed)
+                self.wishes.append(wish)
+                windows.append(threading.Thread(target=self._try, args=(wish,)))
+                windows[-1].start()
         for window in windows:
             window.join()
 
-    def _try(self, number: int, deed: Deed) -> None:
-        self.deeds += 1
-        post = self._plan.posts[number]
-        with contextlib.suppress(psycopg.OperationalError):  # the database was away: the person sees a page saying so
-            try:
-                with self._stage.connect() as conn, conn.transaction():
-                    _DEEDS[deed](self, conn, post)
-            except PostFlowError:
-                self.refused += 1
+    def _try(self, wish: Wish) -> None:
+        """Being told "too late" is an answer, too; so is a page saying that the database is away."""
+        try:
+            with self._stage.connect(patience_s=0) as conn:
+                wish.outcome = "unclear"  # until it is told
+                with conn.transaction():
+                    _DEEDS[wish.deed](self, conn, wish)
+            wish.outcome = "done"
+        except PostFlowError:
+            wish.outcome = "too late"
+        except psycopg.OperationalError as error:
+            if not _connection_lost(error):
+                self.surprises.append(f"{wish.deed} of post {wish.post}: {error!r}")
+        except Exception:  # noqa: BLE001 each fails the run
+            self.surprises.append(f"{wish.deed} of post {wish.post}: {traceback.format_exc()}")
 
-    def _edit(self, conn: Connection, post: PlannedPost) -> None:
-        post_id = self._posts[post.number]
+    def _edit(self, conn: Connection, wish: Wish) -> None:
+        post_id = self._posts[wish.post]
         stored = scheduling.posts.get(conn, self._user_id, post_id)
+        wish.version, wish.post_date = stored.revision + 1, stored.post_date
         made = scheduling.edit(
             conn,
             self._user_id,
             post_id,
-            self._new(post, version=stored.revision + 1).model_copy(update={"post_date": stored.post_date}),
+            self._new(self._plan.posts[wish.post], version=wish.version).model_copy(
+                update={"post_date": stored.post_date}
+            ),
             revision=stored.revision,
             now=db.now(conn),
             settings=self._stage.settings,
         )
         waking.publish_later(conn, made.deliveries)
 
-    def _move(self, conn: Connection, post: PlannedPost) -> None:
+    def _move(self, conn: Connection, wish: Wish) -> None:
         now = db.now(conn)
+        wish.post_date = now + timedelta(seconds=3)
         moved = scheduling.move(
-            conn,
-            self._user_id,
-            self._posts[post.number],
-            now + timedelta(seconds=3),
-            now=now,
-            settings=self._stage.settings,
+            conn, self._user_id, self._posts[wish.post], wish.post_date, now=now, settings=self._stage.settings
         )
         waking.publish_later(conn, moved)
 
-    def _publish_now(self, conn: Connection, post: PlannedPost) -> None:
-        moved = scheduling.publish_now(conn, self._user_id, self._posts[post.number], now=db.now(conn))
+    def _publish_now(self, conn: Connection, wish: Wish) -> None:
+        wish.post_date = db.now(conn)
+        moved = scheduling.publish_now(conn, self._user_id, self._posts[wish.post], now=wish.post_date)
         waking.publish_later(conn, moved)
 
-    def _cancel(self, conn: Connection, post: PlannedPost) -> None:
-        scheduling.cancel(conn, self._user_id, self._posts[post.number])
+    def _cancel(self, conn: Connection, wish: Wish) -> None:
+        stopped = scheduling.cancel(conn, self._user_id, self._posts[wish.post])
+        wish.held_back = tuple(one.id for one in stopped)
 
-    def _retry(self, conn: Connection, post: PlannedPost) -> None:
+    def _retry(self, conn: Connection, wish: Wish) -> None:
         rows = conn.execute(
             "SELECT d.id FROM deliveries d WHERE d.post_id = %s AND d.status IN ('failed', 'missed', 'cancelled')",
-            [self._posts[post.number]],
+            [self._posts[wish.post]],
         ).fetchall()
         for (delivery_id,) in rows:
             again = scheduling.retry(conn, self._user_id, delivery_id, now=db.now(conn))
             waking.publish_later(conn, again)
 
 
-_DEEDS: dict[Deed, Callable[[People, Connection, PlannedPost], None]] = {
+_DEEDS: dict[Deed, Callable[[People, Connection, Wish], None]] = {
     "edit": People._edit,
     "move": People._move,
     "publish_now": People._publish_now,
@@ -176,6 +219,11 @@ _DEEDS: dict[Deed, Callable[[People, Connection, PlannedPost], None]] = {
 def marker(number: int, part: int, version: int) -> str:
     """What the ledger is searched for; `verdict.MARKER` reads it back."""
     return f"Chaos post {number:05}.{part}, version {version}"
+
+
+def _connection_lost(error: psycopg.OperationalError) -> bool:
+    """The session or the server went away. A deadlock, say, is no such thing: that would be a fault of ours."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _picture(colour: str) -> bytes:

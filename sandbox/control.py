@@ -81,12 +81,14 @@ async def clear_ledger(call: Call) -> wire.Response:
 
 
 async def clock(call: Call) -> wire.Response:
-    """GET, or POST {"advance": seconds}"""
-    if call.params.has("advance"):
-        try:
+    """GET, or POST {"advance": seconds} or {"age": whole seconds}"""
+    try:
+        if call.params.has("advance"):
             call.network.clock.advance(float(call.params.text("advance")))
-        except ValueError:
-            _refuse("advance must be a number of seconds")
+        if call.params.has("age"):
+            call.network.age(int(call.params.text("age")))
+    except ValueError:
+        _refuse("advance must be a number of seconds, and age a whole one")
     return wire.as_json({"now": call.network.clock.now(), "offset_s": call.network.clock.offset_s})
 
 

@@ -16,9 +16,10 @@ Kinds that bend the handling itself (any number, one of each): slow, expire_toke
 and what the platform modules look for: the INSIDE kinds. docs/sandbox.md describes each.
 """
 
-import random
+import hashlib
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,7 @@ class Fault:
     probability: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
     hits: int = 0
+    place: int = 0  # among those added since the coin was seeded
 
     def option(self, name: str, default: Any = None) -> Any:
         """A setting of this kind of fault, such as `status` or `seconds`."""
@@ -111,12 +113,15 @@ class Faults:
     def __init__(self) -> None:
         self._all: list[Fault] = []
         self._lock = threading.Lock()
-        self._random = random.Random(0)
+        self._seed, self._places = 0, 0
+        self._tosses: Counter[str] = Counter()
         self._next_id = 1
 
     def seed(self, number: int) -> None:
-        """Make the coin of `probability` repeatable."""
-        self._random.seed(number)
+        """Make the coin of `probability` repeatable, for the switches that are added afterwards."""
+        with self._lock:
+            self._seed, self._places = number, 0
+            self._tosses.clear()
 
     def add(
         self,
@@ -154,8 +159,10 @@ class Faults:
                 skip=skip,
                 probability=probability,
                 options=options,
+                place=self._places,
             )
             self._next_id += 1
+            self._places += 1
             self._all.append(fault)
         return fault
 
@@ -184,10 +191,19 @@ class Faults:
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
-                elif fault.probability >= 1 or self._random.random() < fault.probability:
+                elif fault.probability >= 1 or self._toss(fault, method, path, account) < fault.probability:
                     picked[group] = fault
                     self._use(fault)
         return picked
+
+    def _toss(self, fault: Fault, method: str, path: str, account: tuple[str, ...]) -> float:
+        """0..1, from the seed, the switch, whose request it is and the how-manieth of its kind: whatever else arrives
+        first, an account's third request of a kind meets the same fate.
+        """
+        coin = f"{self._seed} {fault.place} {account[:1]} {method} {path}"
+        self._tosses[coin] += 1
+        digest = hashlib.blake2b(f"{coin} {self._tosses[coin]}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest) / 2**64
 
     def _use(self, fault: Fault) -> None:
         fault.hits += 1

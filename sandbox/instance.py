@@ -42,6 +42,7 @@ class Call:
     faults: dict[str, Fault] = field(default_factory=dict)
     headers: list[tuple[str, str]] = field(default_factory=list)
     malformed: bool = False
+    effects: dict[str, dict[str, Any]] = field(default_factory=dict)  # options of the switches that were acted on
 
     @property
     def profile(self) -> Profile:
@@ -54,13 +55,21 @@ class Call:
         return self.network.clock.now()
 
     def fault(self, kind: str) -> Fault | None:
-        """The switch of this kind this request tripped, if any."""
-        return self.faults.get(kind)
+        """The switch of this kind this request tripped, if any. Who asks acts on it, and the ledger will say so."""
+        found = self.faults.get(kind)
+        if found:
+            self.effects[found.kind] = found.options
+        return found
 
     async def pause(self) -> None:
         """The moment between looking and doing, where two requests can overtake each other."""
-        slow = self.fault("slow")
-        if slow and slow.option("when") == "inside":
+        await self.linger("inside")
+
+    async def linger(self, when: str) -> None:
+        """Wait, when the switch `slow` says so for this moment: before, inside or after."""
+        slow = self.faults.get("slow")
+        if slow and slow.option("when", "before") == when:
+            self.fault("slow")
             await asyncio.sleep(slow.option("seconds"))
 
     def url(self, path: str) -> str:
@@ -77,13 +86,14 @@ class RateLimits:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self._aged_s = 0
 
     def count(self, call: Call, family: str, who: str, limit: int, period_s: int, add: int = 1) -> "Window":
         """Count a request (add=0: only look) and say where the window stands."""
         profile = call.profile
         override = profile.rate_limit_overrides.get(family)
         limit = override if override is not None else limit
-        number = int(call.now // period_s)
+        number = int((call.now + self._aged_s) // period_s)
         key = (call.instance.name, family, who)
         window, used = self._counts.get(key, (number, 0))
         used = used if window == number else 0
@@ -92,7 +102,7 @@ class RateLimits:
         if not over:
             used += add
             self._counts[key] = (number, used)
-        return Window(limit, max(limit - used, 0), (number + 1) * period_s, over)
+        return Window(limit, max(limit - used, 0), (number + 1) * period_s - self._aged_s, over)
 
     def undo(self, call: Call, family: str, who: str) -> None:
         """Take one back: the request failed and does not count."""
@@ -100,6 +110,10 @@ class RateLimits:
         if key in self._counts:
             window, used = self._counts[key]
             self._counts[key] = (window, max(used - 1, 0))
+
+    def age(self, seconds: int) -> None:
+        """All windows began so much earlier."""
+        self._aged_s += seconds
 
     def clear(self) -> None:
         """Start all windows anew."""

@@ -15,7 +15,8 @@ from sandbox.store import Store
 @dataclass(slots=True, kw_only=True)
 class RequestEntry:
     """One request. Times are wall-clock epoch nanoseconds; answered_ns and status are 0 when no answer was
-    sent.
+    sent. `faults` are the kinds of the switches that took effect, with their options in `fault_options`: told once
+    it is over.
     """
 
     number: int
@@ -29,6 +30,7 @@ class RequestEntry:
     answered_ns: int = 0
     status: int = 0
     faults: list[str] = field(default_factory=list)
+    fault_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def received_at(self) -> float:
@@ -121,6 +123,13 @@ class Ledger:
         entry.status, entry.answered_ns = status, answered_ns
         with self._lock:
             self._answers[str(status)] += 1
+
+    def age(self, seconds: int) -> None:
+        """What was noted happened so much earlier."""
+        with self._lock:
+            for entry in self._requests:
+                entry.received_ns -= seconds * 1_000_000_000
+                entry.answered_ns -= seconds * 1_000_000_000 if entry.answered_ns else 0
 
     def forget_requests(self) -> None:
         """Empty the request log; statuses stay."""

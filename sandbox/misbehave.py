@@ -1,6 +1,5 @@
 """Doing what a fault switch says to one request: late, cut short, refused, garbled or answered twice over."""
 
-import asyncio
 import email.utils
 import json
 from collections.abc import Awaitable, Callable
@@ -26,14 +25,11 @@ _REASONS = {
 
 async def perform(call: Call, handle: Handle) -> wire.Response:
     """Run the handler under the switches this request tripped; may raise wire.Dropped."""
-    slow = call.fault("slow")
-    if slow and slow.option("when", "before") == "before":
-        await asyncio.sleep(slow.option("seconds"))
+    await call.linger("before")
     _touch_token(call)
     fault = call.fault("answer")
     response = await (_spoil(call, fault, handle) if fault else handle())
-    if slow and slow.option("when") == "after":
-        await asyncio.sleep(slow.option("seconds"))
+    await call.linger("after")
     return response
 
 

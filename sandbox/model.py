@@ -1,5 +1,6 @@
 """What lives in the sandbox: plain records, all of them JSON-able so that they can be kept in SQLite."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +151,14 @@ class Container:
     published_at: float | None = None
     reported_after: float = 0.0
     media_id: str | None = None
+
+
+def age(record: "Record", seconds: int) -> None:
+    """Every instant of the record lies so much further back. Instants are told by the names of their fields."""
+    for field_ in dataclasses.fields(record):
+        name, at = field_.name, getattr(record, field_.name)
+        if at is not None and (name == "at" or name.endswith(("_at", "_after", "_ns"))):
+            setattr(record, name, at - seconds * (1_000_000_000 if name.endswith("_ns") else 1))
 
 
 Record = App | Account | Code | Token | Upload | Status | Remembered | Container

@@ -59,6 +59,7 @@ class Network:
         self.control = Instance("control", "Sandbox", Profile(family="control", software="sandbox", version="1"))
         self.ledger = Ledger(self.store, self.url_of, keep_requests)
         self.background: set[Any] = set()
+        self.under_way = 0  # requests that are being answered
         self.controls: Any = None  # the Sandbox: opens and closes ports for the control API
         self._routes = {family: _compiled(routes) for family, routes in _FAMILIES.items()}
         self._missing = dict(_MISSING)
@@ -85,14 +86,23 @@ class Network:
         call.faults = self.faults.pick(instance.name, request.method, request.path, names, request.reused)
         entry = self._note(call)
         status = 0
+        self.under_way += 1
         try:
             response = await misbehave.perform(call, lambda: self._handle(call))
             response.headers += call.headers
             status = response.status
             return response
         finally:
+            self.under_way -= 1
             self.store.flush()
+            entry.faults, entry.fault_options = list(call.effects), call.effects
             self.ledger.close(entry, status, time.time_ns() if status else 0)
+
+    def age(self, seconds: int) -> None:
+        """All that is remembered happened so much earlier; the clock stays as it is."""
+        self.store.age(seconds)
+        self.limits.age(seconds)
+        self.ledger.age(seconds)
 
     def url_of(self, status: model.Status) -> str:
         """The permalink of a status."""
@@ -129,7 +139,6 @@ class Network:
             account=call.account.username if call.account else None,
             idempotency_key=request.headers.get("idempotency-key"),
             received_ns=request.received_ns,
-            faults=[fault.kind for fault in call.faults.values()],
         )
         self.ledger.open(entry)
         return entry

@@ -165,13 +165,25 @@ class Sandbox:
         """Move the sandbox's clock; returns its new now (epoch seconds)."""
         return self._do(lambda: self.network.clock.advance(seconds))
 
+    def age(self, seconds: int) -> None:
+        """Statuses, uploads, containers, tokens, keys, limits and requests all lie so much further back.
+
+        The clock stays, so that a client whose own records are aged alike, by the same clock on the wall, sees no
+        difference to having waited. Nothing should be under way meanwhile.
+        """
+        self._do(lambda: self.network.age(seconds))
+
     def now(self) -> float:
         """The sandbox's clock, epoch seconds."""
         return self.network.clock.now()
 
     def wait_until_left_alone(self) -> None:
         """Return once every connection is over: what a client asked before it went has been done by then."""
-        self._wait(self._left_alone())
+        self._wait(self._quiet(lambda: bool(self._connections)))
+
+    def wait_until_idle(self) -> None:
+        """Return once no request is under way; connections that clients keep open do not count."""
+        self._wait(self._quiet(lambda: bool(self.network.under_way)))
 
     def signed_request(self, account: Credentials, secret: str | None = None, user_id: str | None = None) -> str:
         """What Meta would post to a deauthorise or data-deletion callback for this account; through Facebook Login
@@ -210,11 +222,11 @@ class Sandbox:
         self.network.instances[one.name] = one
         return one
 
-    async def _left_alone(self) -> None:
+    async def _quiet(self, is_busy: Callable[[], bool]) -> None:
         quiet = 0
-        while quiet < 3:  # a connection that was made a moment ago is not among them yet
+        while quiet < 3:  # what came in a moment ago is not counted yet
             await asyncio.sleep(0.002)
-            quiet = 0 if self._connections else quiet + 1
+            quiet = 0 if is_busy() else quiet + 1
 
     async def _open_all(self) -> None:
         await self._listen(self.network.control, self.port)

@@ -89,6 +89,14 @@ class Store:
             return row[0] if row else None
         return self._pictures.get(sha256)
 
+    def age(self, seconds: int) -> None:
+        """Every instant that is kept lies so much further back."""
+        for table in self._tables.values():
+            for record in table.values():
+                model.age(record, seconds)
+                self.keep(record)
+        self.flush()
+
     def flush(self) -> None:
         """Commit what changed; called once per request."""
         if self._file and self._dirty:

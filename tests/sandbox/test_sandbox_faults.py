@@ -135,6 +135,27 @@ def test_probability_is_repeatable_with_a_seed(sandbox, client):
     assert set(first) == {200, 500}
 
 
+def test_the_coin_falls_by_account_and_not_by_order_of_arrival(sandbox, connect):
+    def fates(order):
+        sandbox.faults.seed(7)
+        fault = sandbox.faults.add("status", probability=0.5, times=None, body="empty")
+        path = "/api/v1/accounts/verify_credentials"
+        answers = [(one.account.handle, one.get(path).status_code) for one in order]
+        sandbox.faults.clear(fault)
+        return [[code for handle, code in answers if handle == who] for who in ("wren", "robin")]
+
+    wren, robin = connect("mastodon", "wren"), connect("mastodon", "robin")
+    assert fates([wren, robin] * 10) == fates([robin] * 10 + [wren] * 10)
+
+
+def test_the_ledger_names_only_the_switches_that_took_effect(sandbox, client, picture):
+    sandbox.faults.add("still_processing", polls=2, path="/statuses$")  # nobody there looks for it
+    sandbox.faults.add("slow", seconds=0.01, when="after", path="/statuses$")
+    client.post(status="x")
+    [entry] = sandbox.ledger.requests(path="/statuses")
+    assert (entry.faults, entry.fault_options) == (["slow"], {"slow": {"seconds": 0.01, "when": "after"}})
+
+
 def test_tokens_die_at_the_request_that_should_find_them_dead(sandbox, client):
     sandbox.faults.add("expire_token", method="POST")
     assert client.get("/api/v1/accounts/verify_credentials").status_code == 200
