@@ -357,7 +357,7 @@ async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady
         at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or PUT_OFF_S)
         await due.postpone(conn, delivery.id, at, as_of=delivery.status_at)
         await engine.wake(conn, "publish", delivery.id, at)
-    log.warning("put off", delivery=delivery.id, code=passing.code, why=passing.sentence)
+    log.warning("put off", delivery=delivery.id, reason=passing.code, why=passing.sentence)
 
 
 async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel: Outgoing) -> Delivery | None:
@@ -482,7 +482,7 @@ async def _unknown(engine: Engine, delivery: Delivery, claim: str, error: Publis
         if moved:
             await engine.wake(conn, "reconcile", delivery.id, look_at)
         await _wake_what_waited(engine, conn, delivery)
-    log.warning("outcome unknown", delivery=delivery.id, code=error.code, why=error.sentence)
+    log.warning("outcome unknown", delivery=delivery.id, reason=error.code, why=error.sentence)
 
 
 async def _could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError, *, story: str) -> None:
@@ -520,7 +520,7 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
                 at if early and at else moved.wake_at or moved.status_at,
             )
         await _wake_what_waited(engine, conn, delivery)
-    log.info("later", delivery=delivery.id, code=error.code, why=error.sentence, at=str(at))
+    log.info("later", delivery=delivery.id, reason=error.code, why=error.sentence, at=str(at))
 
 
 async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error: PublishError) -> None:
@@ -538,7 +538,7 @@ async def _give_up(engine: Engine, delivery: Delivery, claim: str | None, error:
         await notices.not_published(conn, engine.settings, failed)
         await _wake_what_waited(engine, conn, delivery)
     if failed:
-        log.warning("failed", delivery=delivery.id, code=error.code, why=error.sentence)
+        log.warning("failed", delivery=delivery.id, reason=error.code, why=error.sentence)
 
 
 def _is_fault(error: PublishError) -> bool:
@@ -712,7 +712,7 @@ async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: Pu
 async def _attention(
     engine: Engine, conn: AsyncConnection, delivery: Delivery, claim: str, code: str, why: str
 ) -> Delivery | None:
-    log.warning("attention", delivery=delivery.id, code=code, why=why)
+    log.warning("attention", delivery=delivery.id, reason=code, why=why)
     moved = await arrows.mark_attention(
         conn,
         delivery.id,

@@ -78,6 +78,10 @@ async def test_the_accounts_other_posts_are_told_from_this_one_in_the_count(star
     sandbox.network.store.statuses[other.id].created_at -= 700
     first = utc_now() - timedelta(seconds=720)
     assert isinstance(await case.look(**SETTLED, **known, first_sent_at=first), SafeToResend)
+    # Of the very second in which the count begins: it is listed as well.
+    first = first.replace(microsecond=900_000)
+    sandbox.network.store.statuses[other.id].created_at = int(first.timestamp()) - 60 + 0.2
+    assert isinstance(await case.look(**SETTLED, **known, first_sent_at=first), SafeToResend)
 
 
 async def test_a_quota_that_cannot_be_read_is_no_proof(start: Start) -> None:

@@ -72,7 +72,7 @@ async def reconcile(
         if not _settled(attempt):
             return again
         try:
-            counted = await _counted_since(graph, outgoing, attempt.first_sent_at - SKEW)
+            counted = await _counted_since(graph, outgoing, _since(attempt))
         except PublishError as error:
             return _not_asked(attempt, age, error)
         if counted is not None and counted <= listing.known:
@@ -95,7 +95,7 @@ async def _state(graph: Graph, container: containers.Container) -> str:
 
 async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing:
     """Everything of the right kind since the first send that no other delivery owns."""
-    since = attempt.first_sent_at - SKEW
+    since = _since(attempt)
     edge = "stories" if options.kind(outgoing.content) == "story" else "media"
     path = f"{outgoing.login.account.remote_id}/{edge}"
     candidates: list[Mapping[str, Any]] = []
@@ -112,6 +112,11 @@ async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing
         elif _is_like(one, outgoing) and one.get("id"):
             candidates.append(one)
     return Listing(candidates, known, complete)
+
+
+def _since(attempt: Attempt) -> datetime:
+    """What is listed and what is counted must be of the same time, and Instagram knows whole seconds only."""
+    return (attempt.first_sent_at - SKEW).replace(microsecond=0)
 
 
 def _is_like(one: Mapping[str, Any], outgoing: Outgoing) -> bool:
