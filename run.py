@@ -47,7 +47,9 @@ def plan(words):
     """Which dependency groups beside the default ones, and which commands."""
     first, rest = (words[0], words[1:]) if words else ("", [])
     if first == "test":
-        return [], [["pytest", *(rest or ["-n", str(min(os.cpu_count() or 1, 4))])]]
+        # One more than there are cores: many tests wait, for leases and for a database that is away.
+        side_by_side = ["-n", str(min(os.cpu_count() or 1, 4) + 1), "--dist", "worksteal"]
+        return [], [["pytest", *(rest or side_by_side)]]
     if first == "lint":
         commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
         return ["lint"], [command.split() for command in commands]

@@ -78,6 +78,7 @@ class Bell:
         self._room = room
         self._clock = asyncio.get_running_loop().time
         self._keeps = False
+        self._refused = 0
         self._next_at = math.inf  # by the database's clock
         self._looked_at = 0.0
         self._rings = 0  # for jobs that are due and that nobody takes
@@ -105,9 +106,11 @@ class Bell:
         self._keeps = bool(row and row[0])
         if self._keeps:
             await self._listen(BELL)
-        else:
+            return True
+        self._refused += 1
+        if self._refused % LOOKS_MISSED == 0:  # seldom: idle workers ask little
             await self._relieve()
-        return self._keeps
+        return False
 
     async def _relieve(self) -> None:
         """Ends the session of a keeper that stands still; it listens anew should it go on. Another role's session is
