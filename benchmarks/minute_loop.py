@@ -10,6 +10,7 @@ from typing import Any
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from postflow import publishing
+from postflow.engine import Engine
 from worker import engine
 
 _DUE = """
@@ -27,7 +28,7 @@ async def main() -> None:
     await asyncio.Event().wait()
 
 
-async def publish_what_is_due(ready: publishing.Engine) -> None:
+async def publish_what_is_due(ready: Engine) -> None:
     async with ready.pool.connection() as conn:
         due = await (await conn.execute(_DUE)).fetchall()
     for (delivery_id,) in due:

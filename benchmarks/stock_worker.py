@@ -4,7 +4,7 @@ import os
 
 from procrastinate import App, PsycopgConnector
 
-from postflow import publishing
+from postflow import preparing, publishing
 from worker import engine
 
 app = App(connector=PsycopgConnector(conninfo=os.environ.get("DATABASE_URL", "")))
@@ -12,7 +12,7 @@ app = App(connector=PsycopgConnector(conninfo=os.environ.get("DATABASE_URL", "")
 
 @app.task(name="prepare", queue="posts")
 async def prepare(delivery_id: int) -> None:
-    await publishing.prepare(await engine.ready(), delivery_id)
+    await preparing.prepare(await engine.ready(), delivery_id)
 
 
 @app.task(name="publish", queue="posts")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chaos.evidence import Evidence, Row
 from chaos.people import Wish, marker
-from postflow.publishing import MOST_DEATHS
+from postflow.preparing import MOST_DEATHS
 from sandbox.ledger import StatusEntry
 
 MARKER = re.compile(r"Chaos post (\d+)\.(\d+), version \d+")

@@ -12,8 +12,9 @@ from itertools import groupby
 
 from psycopg.rows import class_row
 
-from postflow import db, publishing, tokens
+from postflow import db, publishing, reconciling, sweeping, tokens
 from postflow.config import Settings
+from postflow.engine import Engine, engine_over
 from postflow.models import DeliveryStatus, Value
 
 Say = Callable[[str], None]
@@ -59,7 +60,7 @@ async def publish_due(settings: Settings, say: Say, *, dry_run: bool) -> int:
     """How many were not published although they were due and nothing holds them. `say` gets a line for each."""
     async with _engine(settings) as engine:
         if not dry_run:
-            await publishing.sweep(engine)  # what a dead worker held becomes free
+            await sweeping.sweep(engine)  # what a dead worker held becomes free
         found = await _due(engine)
         if dry_run or not found:
             for one in found:
@@ -69,11 +70,11 @@ async def publish_due(settings: Settings, say: Say, *, dry_run: bool) -> int:
         return sum(await asyncio.gather(*(_in_turn(engine, rows, say) for rows in accounts)))
 
 
-async def _in_turn(engine: publishing.Engine, rows: list[Due], say: Say) -> int:
+async def _in_turn(engine: Engine, rows: list[Due], say: Say) -> int:
     """One account's posts, oldest first; a slow network holds up only its own."""
     failed = 0
     for one in rows:
-        story = publishing.reconcile if one.status is DeliveryStatus.unknown else publishing.publish
+        story = reconciling.reconcile if one.status is DeliveryStatus.unknown else publishing.publish
         await story(engine, one.id)
         for now in await _due(engine, only=one.id):  # none: its post was deleted meanwhile
             failed += now.status in (DeliveryStatus.failed, DeliveryStatus.missed, DeliveryStatus.attention)
@@ -81,7 +82,7 @@ async def _in_turn(engine: publishing.Engine, rows: list[Due], say: Say) -> int:
     return failed
 
 
-async def _due(engine: publishing.Engine, *, only: int | None = None) -> list[Due]:
+async def _due(engine: Engine, *, only: int | None = None) -> list[Due]:
     """By account, then by date. `only`: that one, due or not."""
     async with engine.pool.connection() as conn, conn.cursor(row_factory=class_row(Due)) as cursor:
         await cursor.execute(
@@ -100,8 +101,8 @@ async def _due(engine: publishing.Engine, *, only: int | None = None) -> list[Du
 
 
 @contextlib.asynccontextmanager
-async def _engine(settings: Settings) -> AsyncIterator[publishing.Engine]:
+async def _engine(settings: Settings) -> AsyncIterator[Engine]:
     async with db.async_pool(settings.database_url.get_secret_value()) as pool:
-        engine = publishing.engine_over(settings, pool)
+        engine = engine_over(settings, pool)
         async with engine.http, engine.commit_http:
             yield engine

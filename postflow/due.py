@@ -233,13 +233,20 @@ async def lose_sending(conn: AsyncConnection, look_at: datetime, longest_s: floa
 
 
 async def overslept(conn: AsyncConnection) -> list[Overslept]:
-    """Rows whose job got lost. No arrow: they only get a new wake-up, at most once a minute."""
+    """Rows whose job got lost. No arrow: they only get a new wake-up, at most once a minute. What has a job that is due and
+    waits for a worker has not lost it: a backlog must not grow by being looked at.
+    """
     async with conn.cursor(row_factory=class_row(Overslept)) as cursor:
         await cursor.execute(
             """
-            WITH asleep AS (
-                SELECT id FROM deliveries WHERE status IN ('scheduled', 'ready', 'unknown')
+            WITH queued AS MATERIALIZED (
+                SELECT task_name, args->>'delivery_id' AS id FROM procrastinate_jobs
+                 WHERE status = 'todo' AND priority IN (0, 10) AND scheduled_at <= clock_timestamp()),
+            asleep AS (
+                SELECT id FROM deliveries d WHERE status IN ('scheduled', 'ready', 'unknown')
                    AND wake_at < clock_timestamp() - make_interval(secs => %(overslept_s)s)
+                   AND NOT EXISTS (SELECT FROM queued WHERE queued.id = d.id::text
+                        AND queued.task_name = CASE d.status WHEN 'unknown' THEN 'reconcile' ELSE 'publish' END)
                  ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
             UPDATE deliveries SET wake_at = clock_timestamp()
               FROM asleep, posts p

@@ -15,10 +15,10 @@ import structlog
 from psycopg import AsyncConnection
 
 from postflow import access, accounts, db, platforms, waking
+from postflow.engine import Engine
 from postflow.errors import ConnectError, NotFound, OutcomeUnknown, PublishError, Unauthorized
 from postflow.models import AccountState, Login, utc_now
 from postflow.platforms.base import Platform
-from postflow.publishing import Engine
 
 log = structlog.stdlib.get_logger("postflow.tokens")
 

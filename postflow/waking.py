@@ -57,8 +57,14 @@ def publish_later(conn: Connection, deliveries: Sequence[Delivery]) -> None:
 
 
 async def wake(conn: AsyncConnection, story: str, delivery_id: int, at: datetime) -> None:
-    """`publishing.Wake`: the same from within a story."""
-    await conn.execute(_DEFER, _jobs([(story, delivery_id, at)]))
+    """`engine.Wake`: the same from within a story."""
+    await wake_all(conn, [(story, delivery_id, at)])
+
+
+async def wake_all(conn: AsyncConnection, wanted: Sequence[tuple[str, int, datetime]]) -> None:
+    """Any number of (story, delivery, instant) in one statement: a sweep after an outage may have thousands."""
+    if wanted:
+        await conn.execute(_DEFER, _jobs(wanted))
 
 
 def resume(conn: Connection, account_id: int) -> int:
@@ -76,8 +82,7 @@ def resume(conn: Connection, account_id: int) -> int:
 async def async_resume(conn: AsyncConnection, account_id: int) -> int:
     """`resume`, from within a story."""
     wanted = await (await conn.execute(_TAKE_UP, _of_account(account_id))).fetchall()
-    if wanted:
-        await conn.execute(_DEFER, _jobs(wanted))
+    await wake_all(conn, wanted)
     return len(wanted)
 
 

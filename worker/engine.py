@@ -2,8 +2,8 @@
 
 import asyncio
 
-from postflow import config, db, publishing
-from postflow.publishing import Engine
+from postflow import config, db
+from postflow.engine import Engine, engine_over
 
 _lock = asyncio.Lock()
 _engine: Engine | None = None
@@ -22,4 +22,4 @@ async def _opened() -> Engine:
     settings = config.load()
     pool = db.async_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections)
     await pool.open()
-    return publishing.engine_over(settings, pool)
+    return engine_over(settings, pool)

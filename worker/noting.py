@@ -8,7 +8,7 @@ import psycopg
 import structlog
 
 from postflow import db, runs
-from postflow.publishing import Engine
+from postflow.engine import Engine
 from worker import engine
 
 log = structlog.stdlib.get_logger("postflow.periodic")

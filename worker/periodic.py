@@ -19,7 +19,7 @@ from croniter import croniter
 from procrastinate import exceptions
 from psycopg import AsyncConnection
 
-from postflow import db, notices, publishing, purging, runs, surveying, telling, tokens
+from postflow import db, notices, purging, runs, surveying, sweeping, telling, tokens
 from postflow.config import Settings
 from worker import engine, noting
 from worker.app import app
@@ -115,7 +115,7 @@ async def _defer(conn: AsyncConnection, name: str) -> None:
 
 @_periodic("sweep")
 async def sweep() -> dict[str, int]:
-    found = await publishing.sweep(await engine.ready())
+    found = await sweeping.sweep(await engine.ready())
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=30):
         log.warning("freeing a job of a dead worker", job=job.id, task=job.task_name)
         try:

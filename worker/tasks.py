@@ -1,10 +1,10 @@
 """The worker's tasks: one call each.
 
-There is no queue-level retry around any of these; what must happen again is decided by the stories in
-`postflow.publishing` and deferred by them.
+There is no queue-level retry around any of these: what must happen again is decided and deferred by the stories
+(`preparing`, `publishing` and `reconciling` in postflow/).
 """
 
-from postflow import publishing
+from postflow import preparing, publishing, reconciling
 from postflow.waking import QUEUE, publish_later
 from worker import engine
 from worker.app import app
@@ -14,7 +14,7 @@ __all__ = ["prepare", "publish", "publish_later", "reconcile"]
 
 @app.task(name="prepare", queue=QUEUE)
 async def prepare(delivery_id: int) -> None:
-    await publishing.prepare(await engine.ready(), delivery_id)
+    await preparing.prepare(await engine.ready(), delivery_id)
 
 
 @app.task(name="publish", queue=QUEUE)
@@ -24,4 +24,4 @@ async def publish(delivery_id: int) -> None:
 
 @app.task(name="reconcile", queue=QUEUE)
 async def reconcile(delivery_id: int) -> None:
-    await publishing.reconcile(await engine.ready(), delivery_id)
+    await reconciling.reconcile(await engine.ready(), delivery_id)

@@ -14,8 +14,9 @@ import httpx
 import psycopg
 import pytest
 
-from postflow import config, embedded, migrate, publishing
+from postflow import config, embedded, migrate
 from postflow import db as database
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
@@ -58,7 +59,7 @@ async def test_a_worker_outlives_a_stopped_database_and_sends_what_fell_due_once
     mode: embedded.StopMode,
     away_s: float,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

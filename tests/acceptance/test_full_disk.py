@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config, sweeping
+from postflow.engine import Engine
 from sandbox import Sandbox
 from sandbox.ledger import RequestEntry
 from tests.acceptance.test_operations import transactions
@@ -44,7 +45,7 @@ def full_disk(conn: psycopg.Connection, tables: tuple[str, ...]) -> Iterator[Non
 async def test_a_worker_outlives_a_full_disk_without_sending_and_everything_goes_out_once_afterwards(
     tables: tuple[str, ...],
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -73,7 +74,7 @@ async def test_a_worker_outlives_a_full_disk_without_sending_and_everything_goes
         assert worker.poll() is None
     assert asked < 250, "transactions in five seconds"
     db.execute("UPDATE deliveries SET wake_at = wake_at - interval '80 seconds'")  # until the sweep, and leases end
-    await publishing.sweep(engine)
+    await sweeping.sweep(engine)
     until(db, PUBLISHED, 6)
     assert worker.poll() is None
     out = sandbox.ledger.statuses(text=name, published=True)
@@ -83,7 +84,7 @@ async def test_a_worker_outlives_a_full_disk_without_sending_and_everything_goes
 
 async def test_an_answer_that_comes_while_the_disk_is_full_is_looked_up_and_not_sent_again(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -102,7 +103,7 @@ async def test_an_answer_that_comes_while_the_disk_is_full_is_looked_up_and_not_
         assert db.execute("SELECT status FROM deliveries").fetchone() == ("sending",)
     assert worker.poll() is None
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")  # its lease is over
-    await publishing.sweep(engine)
+    await sweeping.sweep(engine)
     until(db, PUBLISHED, 1)
     assert sandbox.ledger.times_published("answered in vain") == 1
     assert len(posts_of(sandbox, "answered-in-vain")) == 1

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing, runs
+from postflow import config, runs, sweeping
 from postflow import db as database
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
@@ -32,7 +33,7 @@ PUBLISHED = "SELECT count(*) FROM deliveries WHERE status = 'published'"
 
 async def test_a_worker_told_to_stop_finishes_what_it_sends(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -51,7 +52,7 @@ async def test_a_worker_told_to_stop_finishes_what_it_sends(
 
 async def test_what_takes_longer_than_the_stop_may_is_handed_back_and_looked_up_by_the_next(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -79,7 +80,7 @@ async def test_what_takes_longer_than_the_stop_may_is_handed_back_and_looked_up_
 
 async def test_a_half_made_upload_is_handed_back_to_the_next_worker_at_once(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -103,7 +104,7 @@ async def test_a_half_made_upload_is_handed_back_to_the_next_worker_at_once(
 
 async def test_a_second_signal_ends_a_worker_at_once_and_the_post_is_still_out_once(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -120,7 +121,7 @@ async def test_a_second_signal_ends_a_worker_at_once_and_the_post_is_still_out_o
         worker.send_signal(signal.SIGTERM)
     assert worker.returncode == -signal.SIGTERM
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
-    assert (await publishing.sweep(engine))["sending"] == 1
+    assert (await sweeping.sweep(engine))["sending"] == 1
     start_worker()
     until(db, PUBLISHED, 1)
     assert sandbox.ledger.times_published("stopped twice") == 1
@@ -151,7 +152,7 @@ def test_a_worker_makes_up_for_what_was_due_while_none_ran_and_frees_what_a_dead
 
 async def test_nonsense_in_the_queue_fails_by_itself_and_the_worker_goes_on(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -201,7 +202,7 @@ def workers_with_wrong_clocks(settings: config.Settings) -> Iterator[None]:
 
 async def test_workers_with_wrong_clocks_publish_neither_early_nor_too_late_to_count(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -222,7 +223,7 @@ async def test_a_worker_outlives_a_read_only_database_without_sending_and_withou
     admin: psycopg.Connection,
     database_url: str,
     read_only: None,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
@@ -37,7 +38,7 @@ def start_worker(settings: config.Settings) -> Iterator[Start]:
 
 async def test_the_bell_rings_for_posts_and_goes_on_ringing_when_its_keeper_is_killed(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psycopg
 
-from postflow import config, publishing, waking
+from postflow import config, waking
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
 from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
@@ -19,7 +20,7 @@ FAILED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'from_the_fu
 
 async def test_jobs_of_an_unknown_task_fail_by_name_and_hold_nobody_up(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

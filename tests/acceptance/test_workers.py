@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config, sweeping
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
 
@@ -47,7 +48,7 @@ def until(conn: psycopg.Connection, query: str, wanted: int, patience_s: float =
 
 async def test_two_workers_publish_two_hundred_posts_due_at_once_and_none_twice(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -64,7 +65,7 @@ async def test_two_workers_publish_two_hundred_posts_due_at_once_and_none_twice(
 
 async def test_a_worker_killed_while_it_sends_leaves_a_post_that_is_out_exactly_once(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -80,7 +81,7 @@ async def test_a_worker_killed_while_it_sends_leaves_a_post_that_is_out_exactly_
     worker.kill()
     worker.wait()
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second' WHERE status = 'sending'")
-    await publishing.sweep(engine)
+    await sweeping.sweep(engine)
     start_worker()
     until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1, patience_s=90)
     assert sandbox.ledger.times_published("its worker is killed") == 1
@@ -94,7 +95,7 @@ def test_a_worker_told_to_stop_ends_cleanly(db: psycopg.Connection, start_worker
 
 
 async def test_rolling_back_leaves_neither_post_nor_job(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "undone")
     with db.transaction(force_rollback=True):

@@ -5,18 +5,19 @@ from datetime import datetime, timedelta
 import psycopg
 
 from chaos import ending
-from postflow import config, publishing
+from postflow import config, preparing
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import *  # noqa: F403 their fixtures
 from tests.engine.conftest import a_picture, an_account, scheduled
 
 
 async def test_every_instant_of_a_delivery_lies_further_back(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "ages")
     [delivery] = scheduled(db, settings, ada, (account,), "ages", media=(a_picture(db, ada),))
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     [instants] = db.execute(
         "SELECT array_agg(table_name || '.' || column_name) FROM information_schema.columns"
         " WHERE table_name IN ('deliveries', 'posts') AND data_type = 'timestamp with time zone'"

@@ -12,7 +12,8 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from postflow import config, crypto, db, net, platforms, publishing, scheduling, waking
+from postflow import config, crypto, db, net, platforms, scheduling, waking
+from postflow.engine import Engine
 from postflow.models import Attachment, Content, Credentials, Delivery, NewPost
 from sandbox import Sandbox
 
@@ -43,13 +44,13 @@ def settings(database_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-async def engine(settings: config.Settings) -> AsyncIterator[publishing.Engine]:
+async def engine(settings: config.Settings) -> AsyncIterator[Engine]:
     async with (
         db.async_pool(settings.database_url.get_secret_value(), max_size=8) as pool,
         net.client(settings) as http,
         net.commit_client(settings) as commit_http,
     ):
-        yield publishing.Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
+        yield Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
 
 
 class Person(NamedTuple):
@@ -75,7 +76,7 @@ def a_user(conn: psycopg.Connection, email: str) -> int:
 
 
 async def an_account(
-    conn: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, user_id: int, instance: str, handle: str
+    conn: psycopg.Connection, engine: Engine, sandbox: Sandbox, user_id: int, instance: str, handle: str
 ) -> int:
     """Connected without the consent page: the token comes straight from the sandbox."""
     given = sandbox.add_account(instance, handle)

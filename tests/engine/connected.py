@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from pydantic import SecretStr
 
-from postflow import accounts, crypto, platforms, publishing, servers
+from postflow import accounts, crypto, platforms, servers
+from postflow.engine import Engine
 from postflow.models import Account, AppRegistration, Credentials, Profile, utc_now
 from sandbox import Sandbox
 from sandbox import accounts as people
@@ -15,7 +16,7 @@ PLATFORMS = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon"}
 
 async def connected(
     conn: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     sandbox: Sandbox,
     user_id: int,
     instance: str,
@@ -61,7 +62,7 @@ def _credentials(given: people.Credentials, sandbox: Sandbox, left: timedelta | 
     )
 
 
-def token_of(conn: psycopg.Connection, engine: publishing.Engine, account: Account) -> str:
+def token_of(conn: psycopg.Connection, engine: Engine, account: Account) -> str:
     """What is stored now, opened."""
     login = accounts.login_of(conn, account.user_id, account.id, engine.settings.encryption_keys)
     return login.credentials.access_token.get_secret_value()

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from postflow.engine import Engine
 from postflow.models import Delivery
-from postflow.publishing import Engine
 from sandbox import Sandbox
 from sandbox.ledger import StatusEntry
 from tests.engine import lifetime

@@ -6,11 +6,11 @@ A job is gone from the queue when its story begins: what dies half-way has nothi
 import httpx
 import psycopg
 
-from postflow import publishing
+from postflow import preparing, publishing, reconciling, sweeping
+from postflow.engine import Engine
 from postflow.models import RESTING, DeliveryStatus
-from postflow.publishing import Engine
 
-STORIES = {"prepare": publishing.prepare, "publish": publishing.publish, "reconcile": publishing.reconcile}
+STORIES = {"prepare": preparing.prepare, "publish": publishing.publish, "reconcile": reconciling.reconcile}
 #: Longer than any lease here, and than the pause between two looks.
 STRIDE_S = 65.0
 _ROUNDS = 40
@@ -36,7 +36,7 @@ async def to_rest(
         pass_time(conn, stride_s)
         if clock_url:
             httpx.post(clock_url, data={"advance": stride_s}, trust_env=False).raise_for_status()  # noqa: ASYNC210
-        await publishing.sweep(engine)
+        await sweeping.sweep(engine)
     raise AssertionError(f"no end: {states(conn, delivery_ids)}")
 
 

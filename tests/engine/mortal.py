@@ -33,7 +33,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 import postflow
-from postflow import config, db, net, platforms, publishing, waking
+from postflow import config, db, net, platforms, waking
+from postflow.engine import Engine
 from tests.engine import lifetime
 
 Step = Callable[[str], None]
@@ -122,7 +123,7 @@ async def _work(task: dict[str, Any], ground: Ground, step: Step) -> None:
     for client in (ground.http, ground.commit_http):
         client.event_hooks = {"request": [_watching(step)]}
     async with pool, ground.http, ground.commit_http:
-        engine = publishing.Engine(
+        engine = Engine(
             pool=pool,
             settings=ground.settings,
             http=ground.http,

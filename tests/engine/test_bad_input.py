@@ -12,7 +12,8 @@ from psycopg import sql
 from pydantic import SecretStr
 
 import postflow.db
-from postflow import config, errors, platforms, publishing, scheduling
+from postflow import config, errors, platforms, preparing, publishing, reconciling, scheduling, sweeping
+from postflow.engine import Engine
 from postflow.models import Content, Delivery, NewPost
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -29,7 +30,7 @@ def told(conn: psycopg.Connection, delivery: Delivery) -> tuple[str, str, str]:
 
 def jobs_of(conn: psycopg.Connection, delivery: Delivery) -> list[str]:
     found = conn.execute(
-        "SELECT task_name FROM procrastinate_jobs WHERE (args->>'delivery_id')::bigint = %s AND status = 'todo'"
+        "SELECT task_name FROM procrastinate_jobs WHERE args->>'delivery_id' = %s::text AND status = 'todo'"
         " ORDER BY id",
         [delivery.id],
     )
@@ -55,7 +56,7 @@ async def test_a_date_just_past_means_now_and_nonsense_is_said(
     away: timedelta,
     sentence: str | None,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -74,7 +75,7 @@ async def test_a_date_just_past_means_now_and_nonsense_is_said(
 async def test_a_worker_with_a_wrong_clock_neither_publishes_early_nor_calls_a_post_missed(
     minutes_off: int,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -95,22 +96,22 @@ async def test_a_worker_with_a_wrong_clock_neither_publishes_early_nor_calls_a_p
 
 
 async def test_a_worker_with_a_wrong_clock_waits_as_long_before_it_calls_a_lost_post_absent(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon-4.1", "hasty")
     [delivery] = scheduled(db, settings, ada, (account,), "looked for too soon")
     sandbox.faults.add("drop_before", **{**POSTS, "instance": "mastodon-4.1"}, times=1)
     await publishing.publish(engine, delivery.id)
     assert status_of(db, delivery) == "unknown"
-    await publishing.reconcile(engine, delivery.id)
+    await reconciling.reconcile(engine, delivery.id)
     db.execute("UPDATE deliveries SET wake_at = now() WHERE id = %s", [delivery.id])
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):
-        await publishing.reconcile(engine, delivery.id)
+        await reconciling.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "unknown", "the two looks were no half minute apart"
 
 
 async def test_what_a_wrong_clock_puts_off_is_put_off_by_the_databases(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "limited")
     [delivery] = scheduled(db, settings, ada, (account,), "later, please")
@@ -127,15 +128,15 @@ async def test_what_a_wrong_clock_puts_off_is_put_off_by_the_databases(
 
 
 async def test_a_job_deleted_by_hand_is_replaced_by_the_sweep_and_the_post_goes_out(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "jobless")
     [delivery] = scheduled(db, settings, ada, (account,), "its job was deleted")
     db.execute("DELETE FROM procrastinate_jobs")
     db.execute("UPDATE deliveries SET wake_at = now() - interval '21 seconds'")
-    assert (await publishing.sweep(engine))["asleep"] == 1
+    assert (await sweeping.sweep(engine))["asleep"] == 1
     assert jobs_of(db, delivery) == ["publish"]
-    assert (await publishing.sweep(engine))["asleep"] == 0, "one wake-up is enough"
+    assert (await sweeping.sweep(engine))["asleep"] == 0, "one wake-up is enough"
     assert await publishing.publish(engine, delivery.id)
 
 
@@ -159,7 +160,7 @@ def test_every_state_that_passes_is_among_those_the_sweep_is_tried_with() -> Non
 async def test_no_passing_state_lasts_for_ever(
     state: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -171,7 +172,7 @@ async def test_no_passing_state_lasts_for_ever(
     db.execute("DELETE FROM procrastinate_jobs")
     overslept = f"UPDATE deliveries SET status = '{state}', wake_at = now() - interval '1 minute', {also}"
     db.execute(overslept.encode())
-    await publishing.sweep(engine)
+    await sweeping.sweep(engine)
     assert status_of(db, delivery) == becomes
     assert jobs_of(db, delivery) == [story]
 
@@ -179,8 +180,26 @@ async def test_no_passing_state_lasts_for_ever(
 # -- who and what is gone ----------------------------------------------------------------------------------
 
 
+async def test_a_backlog_does_not_grow_by_being_swept(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    """Every worker is busy: the jobs of what is due wait, and none of them is lost."""
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "backlog")
+    rows = [scheduled(db, settings, ada, (account,), f"waits for a worker {number}")[0] for number in range(5)]
+    db.execute("UPDATE deliveries SET wake_at = now() - interval '5 minutes'")
+    known = len(db.execute("SELECT FROM procrastinate_jobs").fetchall())
+    for _ in range(3):
+        assert (await sweeping.sweep(engine))["asleep"] == 0
+    assert len(db.execute("SELECT FROM procrastinate_jobs").fetchall()) == known
+    db.execute("DELETE FROM procrastinate_jobs WHERE args->>'delivery_id' = %s", [str(rows[2].id)])
+    db.execute("""INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at)
+                  VALUES ('posts', 'publish', '{"delivery_id": "nonsense"}', now()), ('posts', 'publish', '[]', now())""")
+    assert (await sweeping.sweep(engine))["asleep"] == 1
+    assert jobs_of(db, rows[2]) == ["publish"]
+
+
 async def test_a_delivery_whose_account_was_disconnected_fails_with_the_reason(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "leaver")
     [delivery] = scheduled(db, settings, ada, (account,), "nobody to send it")
@@ -194,7 +213,7 @@ async def test_a_delivery_whose_account_was_disconnected_fails_with_the_reason(
 
 
 async def test_a_post_that_missed_its_time_because_of_its_account_says_so(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "held")
     [delivery] = scheduled(db, settings, ada, (account,), "held too long")
@@ -208,21 +227,21 @@ async def test_a_post_that_missed_its_time_because_of_its_account_says_so(
 
 
 async def test_the_jobs_of_a_person_who_was_removed_do_nothing(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "removed")
     [delivery] = scheduled(db, settings, ada, (account,), "its author is gone")
     db.execute("DELETE FROM posts WHERE user_id = %s", [ada])
     db.execute("DELETE FROM users WHERE id = %s", [ada])
-    assert await publishing.prepare(engine, delivery.id) is None
+    assert await preparing.prepare(engine, delivery.id) is None
     assert await publishing.publish(engine, delivery.id) is None
-    assert await publishing.reconcile(engine, delivery.id) is None
+    assert await reconciling.reconcile(engine, delivery.id) is None
     assert sandbox.ledger.times_published("its author is gone") == 0
 
 
 async def test_a_network_no_longer_registered_ends_with_a_sentence_before_anything_is_sent(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -240,7 +259,7 @@ async def test_a_network_no_longer_registered_ends_with_a_sentence_before_anythi
 
 async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_the_person(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -251,7 +270,7 @@ async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_t
     sandbox.faults.add("drop_after_commit", **POSTS, times=1)
     await publishing.publish(engine, delivery.id)
     monkeypatch.delitem(platforms.REGISTRY, "mastodon")
-    await publishing.reconcile(engine, delivery.id)
+    await reconciling.reconcile(engine, delivery.id)
     state, error, _ = told(db, delivery)
     assert (state, "no longer speaks" in error) == ("attention", True)
 
@@ -260,7 +279,7 @@ async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_t
 async def test_a_missing_key_holds_a_post_spends_nothing_and_ends_when_the_key_is_back(
     prepared: bool,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -269,7 +288,7 @@ async def test_a_missing_key_holds_a_post_spends_nothing_and_ends_when_the_key_i
     account = await an_account(db, engine, sandbox, ada, "mastodon", f"locked{prepared}")
     [delivery] = scheduled(db, settings, ada, (account,), text)
     if prepared:
-        assert await publishing.prepare(engine, delivery.id)
+        assert await preparing.prepare(engine, delivery.id)
     lost = settings.model_copy(update={"encryption_keys": (SecretStr(Fernet.generate_key().decode()),)})
     for _ in range(settings.max_faults + 2):
         await publishing.publish(replace(engine, settings=lost), delivery.id)
@@ -309,7 +328,7 @@ async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
     admin: psycopg.Connection,
     database_url: str,
     read_only: None,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -317,7 +336,7 @@ async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "reader")
     [delivery] = scheduled(db, settings, ada, (account,), "no intent, no request")
-    assert await publishing.prepare(engine, delivery.id)
+    assert await preparing.prepare(engine, delivery.id)
     make_read_only(admin, database_url, True)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         await publishing.publish(engine, delivery.id)
@@ -338,11 +357,11 @@ FULL = """
 
 
 async def test_a_full_disk_sends_nothing_and_spends_no_attempt(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "full")
     [delivery] = scheduled(db, settings, ada, (account,), "no room for the intent")
-    assert await publishing.prepare(engine, delivery.id)
+    assert await preparing.prepare(engine, delivery.id)
     db.execute(FULL)
     with pytest.raises(psycopg.errors.DiskFull):
         await publishing.publish(engine, delivery.id)
@@ -353,22 +372,22 @@ async def test_a_full_disk_sends_nothing_and_spends_no_attempt(
 
 
 async def test_a_disk_that_fills_up_while_preparing_is_no_fault_of_the_networks(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "filling")
     [delivery] = scheduled(db, settings, ada, (account,), "full half-way")
     db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF staged"))
     with pytest.raises(psycopg.errors.DiskFull):
-        await publishing.prepare(engine, delivery.id)
+        await preparing.prepare(engine, delivery.id)
     db.execute("DROP TRIGGER full_disk ON deliveries")
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
-    assert (await publishing.sweep(engine))["preparing"] == 1
+    assert (await sweeping.sweep(engine))["preparing"] == 1
     done = await publishing.publish(engine, delivery.id)
     assert done and done.faults == 0
 
 
 async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_again(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unwritten")
     [delivery] = scheduled(db, settings, ada, (account,), "out, but nowhere written")
@@ -378,7 +397,7 @@ async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_a
     db.execute("DROP TRIGGER full_disk ON deliveries")
     assert status_of(db, delivery) == "sending"
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
-    assert (await publishing.sweep(engine))["sending"] == 1
-    found = await publishing.reconcile(engine, delivery.id)
+    assert (await sweeping.sweep(engine))["sending"] == 1
+    found = await reconciling.reconcile(engine, delivery.id)
     assert found and found.status == "published"
     assert sandbox.ledger.times_published("out, but nowhere written") == 1

@@ -12,6 +12,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from postflow import cli, config, publishing
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 from tests.engine.connected import connected
@@ -33,7 +34,7 @@ async def run(*args: str) -> Result:
 
 
 async def test_due_publishes_what_is_due_without_any_worker_and_says_where(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "by-hand")
     [due] = scheduled(db, settings, ada, (account,), "sent by hand")
@@ -47,7 +48,7 @@ async def test_due_publishes_what_is_due_without_any_worker_and_says_where(
 
 
 async def test_due_only_lists_when_asked_to(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "dry")
     [due] = scheduled(db, settings, ada, (account,), "only listed")
@@ -58,7 +59,7 @@ async def test_due_only_lists_when_asked_to(
 
 
 async def test_two_commands_and_a_worker_at_once_send_once(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "crowded")
     [due] = scheduled(db, settings, ada, (account,), "three at once")
@@ -69,7 +70,7 @@ async def test_two_commands_and_a_worker_at_once_send_once(
 
 
 async def test_due_takes_up_what_a_dead_worker_was_sending(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "orphaned")
     [due] = scheduled(db, settings, ada, (account,), "its worker is gone")
@@ -81,7 +82,7 @@ async def test_due_takes_up_what_a_dead_worker_was_sending(
 
 
 async def test_due_ends_with_1_and_the_reason_when_a_network_refuses(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "refused-by-hand")
     scheduled(db, settings, ada, (account,), "refused by hand")
@@ -92,7 +93,7 @@ async def test_due_ends_with_1_and_the_reason_when_a_network_refuses(
 
 
 async def test_due_says_which_account_holds_a_post(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "held-by-hand")
     scheduled(db, settings, ada, (account,), "held")
@@ -102,7 +103,7 @@ async def test_due_says_which_account_holds_a_post(
 
 
 async def test_refresh_tokens_counts_and_names_each_account_that_failed(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     soon = timedelta(days=20)
     await connected(db, engine, sandbox, ada, "pixelfed", "renewed", left=soon)

@@ -4,7 +4,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from postflow import config, publishing
+from postflow import config
+from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -48,7 +49,7 @@ ALSO = [
 
 @pytest.fixture
 async def delivery(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> Delivery:
     """One of everything."""
     account = await an_account(db, engine, sandbox, ada, "mastodon", "constrained")

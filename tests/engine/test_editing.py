@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, outgoing, publishing, scheduling, waking
+from postflow import arrows, config, outgoing, preparing, publishing, scheduling, waking
+from postflow.engine import Engine
 from postflow.models import Attachment, Content, Delivery, NewPost
 from sandbox import Sandbox
 from tests.engine import lifetime
@@ -46,7 +47,7 @@ def edit(
 async def test_what_was_ready_goes_out_with_the_new_words_and_the_new_pictures_alone(
     instance: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -54,7 +55,7 @@ async def test_what_was_ready_goes_out_with_the_new_words_and_the_new_pictures_a
     handle = f"editor-{instance}"
     account = await an_account(db, engine, sandbox, ada, instance, handle)
     [delivery] = scheduled(db, settings, ada, (account,), f"{handle} before", media=(a_picture(db, ada),))
-    ready = await publishing.prepare(engine, delivery.id)
+    ready = await preparing.prepare(engine, delivery.id)
     assert ready and ready.staged
     old = {upload["remote_id"] for upload in ready.staged["uploads"]}
     new = version(account, f"{handle} after", media=(a_picture(db, ada), a_picture(db, ada)))
@@ -70,12 +71,12 @@ async def test_what_was_ready_goes_out_with_the_new_words_and_the_new_pictures_a
 
 
 async def test_an_upload_that_the_new_version_keeps_is_described_as_the_new_version_says(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "describer")
     picture = a_picture(db, ada)
     [delivery] = scheduled(db, settings, ada, (account,), "described before", media=(picture,))
-    assert await publishing.prepare(engine, delivery.id)
+    assert await preparing.prepare(engine, delivery.id)
     edit(db, settings, ada, delivery, version(account, "described after", media=(picture,)))
     await lifetime.to_rest(engine, db, [delivery.id])
     [status] = sandbox.ledger.statuses(account="describer")
@@ -83,12 +84,12 @@ async def test_an_upload_that_the_new_version_keeps_is_described_as_the_new_vers
 
 
 async def test_a_thread_that_was_ready_goes_out_with_its_new_parts_alone(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "thread-editor")
     made = scheduled(db, settings, ada, (account,), "old one", thread=("old two", "old three"))
     for one in made:
-        assert await publishing.prepare(engine, one.id)
+        assert await preparing.prepare(engine, one.id)
     now = edit(db, settings, ada, made[0], version(account, "new one", thread=("new two",)))
     for one in made:  # wake-ups of the old version
         await publishing.publish(engine, one.id)
@@ -99,7 +100,7 @@ async def test_a_thread_that_was_ready_goes_out_with_its_new_parts_alone(
 
 
 async def test_an_edit_while_pictures_go_up_leaves_the_upload_unused(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     """The worker is in the middle of the old version; what it finishes belongs to nobody."""
     account = await an_account(db, engine, sandbox, ada, "mastodon", "interrupter")
@@ -112,7 +113,7 @@ async def test_an_edit_while_pictures_go_up_leaves_the_upload_unused(
             edit(db, settings, ada, delivery, version(account, "made anew", media=(a_picture(db, ada),)))
 
     watched = replace(engine, reached=between_two_steps)
-    assert await publishing.prepare(watched, delivery.id) is None
+    assert await preparing.prepare(watched, delivery.id) is None
     assert edited
     assert status_of(db, delivery) == "scheduled"
     assert db.execute("SELECT staged FROM deliveries").fetchone() == (None,)
@@ -125,7 +126,7 @@ async def test_an_edit_while_pictures_go_up_leaves_the_upload_unused(
 async def test_what_was_gathered_before_an_edit_cannot_be_claimed_after_it(
     prepared_anew: bool,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -134,12 +135,12 @@ async def test_what_was_gathered_before_an_edit_cannot_be_claimed_after_it(
     handle = f"stale-{prepared_anew}"
     account = await an_account(db, engine, sandbox, ada, "mastodon", handle)
     [delivery] = scheduled(db, settings, ada, (account,), f"{handle} before")
-    ready = await publishing.prepare(engine, delivery.id)
+    ready = await preparing.prepare(engine, delivery.id)
     assert ready
     gathered = await outgoing.gather(engine.pool, ready, settings, with_data=False)
     edit(db, settings, ada, delivery, version(account, f"{handle} after"))
     if prepared_anew:
-        assert await publishing.prepare(engine, delivery.id)
+        assert await preparing.prepare(engine, delivery.id)
     async with engine.pool.connection() as conn:
         said = gathered.payload_hash
         assert await arrows.claim_to_send(conn, ready, "stale", 30, said, None, late_s=60, pace_s=0) is None
@@ -148,7 +149,7 @@ async def test_what_was_gathered_before_an_edit_cannot_be_claimed_after_it(
 
 
 async def test_a_post_that_failed_goes_out_as_it_was_changed(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "corrector")
     [delivery] = scheduled(db, settings, ada, (account,), "refused as it was")
@@ -162,13 +163,13 @@ async def test_a_post_that_failed_goes_out_as_it_was_changed(
 
 
 async def test_two_edits_after_preparing_leave_the_last_one(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "undecided")
     later = datetime.now(UTC) + timedelta(minutes=5)
     [delivery] = scheduled(db, settings, ada, (account,), "first thought", at=later)
     for revision, text in enumerate(["second thought", "third thought"], start=1):
-        assert await publishing.prepare(engine, delivery.id)
+        assert await preparing.prepare(engine, delivery.id)
         edit(db, settings, ada, delivery, version(account, text), revision=revision)
     await lifetime.to_rest(engine, db, [delivery.id])
     assert [one.text for one in sandbox.ledger.statuses(account="undecided")] == ["third thought"]

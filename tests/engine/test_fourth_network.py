@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from postflow import config, platforms, publishing
+from postflow import config, platforms, publishing, reconciling
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 from tests.platforms.fourth import server
@@ -13,7 +14,7 @@ from tests.platforms.fourth.bluesky import Bluesky
 @pytest.fixture
 async def account(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     sandbox: Sandbox,
     ada: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -27,7 +28,7 @@ async def account(
 
 async def test_a_picture_and_a_thread_go_out_in_order(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -46,7 +47,7 @@ async def test_a_picture_and_a_thread_go_out_in_order(
 
 async def test_a_lost_answer_is_found_by_the_key_chosen_ahead(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -56,6 +57,6 @@ async def test_a_lost_answer_is_found_by_the_key_chosen_ahead(
     sandbox.faults.add("drop_after_commit", instance="bluesky", method="POST", path="putRecord$", times=1)
     assert await publishing.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
-    assert await publishing.reconcile(engine, delivery.id)
+    assert await reconciling.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "published"
     assert sandbox.ledger.times_published("lost in the sky") == 1

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from postflow import config, db, net, publishing, waking
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -18,12 +19,12 @@ TIMEOUT_S = 0.5
 
 
 @pytest.fixture
-def hasty(engine: publishing.Engine) -> publishing.Engine:
+def hasty(engine: Engine) -> Engine:
     settings = engine.settings.model_copy(update={"request_timeout_s": TIMEOUT_S})
     return dataclasses.replace(engine, settings=settings)
 
 
-def standing_still(engine: publishing.Engine, meanwhile: Callable[[], None] = lambda: None) -> publishing.Engine:
+def standing_still(engine: Engine, meanwhile: Callable[[], None] = lambda: None) -> Engine:
     """Its whole process is still for longer than a request may take; `meanwhile` is what others do."""
 
     def reached(step: str) -> None:
@@ -35,7 +36,7 @@ def standing_still(engine: publishing.Engine, meanwhile: Callable[[], None] = la
 
 
 async def test_it_sends_nothing_any_more_and_the_post_is_tried_again(
-    db: psycopg.Connection, hasty: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, hasty: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, hasty, sandbox, ada, "mastodon", "stood-still")
     [delivery] = scheduled(db, settings, ada, (account,), "nobody took it over")
@@ -51,7 +52,7 @@ async def test_it_sends_nothing_any_more_and_the_post_is_tried_again(
 async def test_what_another_worker_has_sent_meanwhile_does_not_go_out_a_second_time(
     instance: str,
     db: psycopg.Connection,
-    hasty: publishing.Engine,
+    hasty: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -75,6 +76,6 @@ async def test_what_another_worker_has_sent_meanwhile_does_not_go_out_a_second_t
 async def _another_worker(settings: config.Settings, delivery_ids: list[int]) -> None:
     url = settings.database_url.get_secret_value()
     async with db.async_pool(url) as pool, net.client(settings) as http, net.commit_client(settings) as commit_http:
-        engine = publishing.Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
+        engine = Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
         with psycopg.connect(url, autocommit=True) as conn:
             await lifetime.to_rest(engine, conn, delivery_ids)

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
-from postflow import accounts, config, platforms, publishing, servers, tokens
+from postflow import accounts, config, platforms, publishing, reconciling, servers, tokens
+from postflow.engine import Engine
 from postflow.models import Delivery, Profile, utc_now
 from postflow.platforms.instagram import Instagram, reachable
 from postflow.platforms.instagram.graph import Keys
@@ -44,9 +45,7 @@ def settings(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Iter
         database.close(app)
 
 
-async def connected(
-    conn: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, user_id: int, handle: str
-) -> int:
+async def connected(conn: psycopg.Connection, engine: Engine, sandbox: Sandbox, user_id: int, handle: str) -> int:
     """Through Facebook Login: two tokens to look with."""
     given = sandbox.add_account("instagram", handle, flavour="facebook")
     assert given.user_token
@@ -65,7 +64,7 @@ async def connected(
 
 
 @pytest.fixture
-async def account_id(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+async def account_id(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
     return await connected(db, engine, sandbox, ada, "wren")
 
 
@@ -84,7 +83,7 @@ def row(db: psycopg.Connection, delivery: Delivery, column: str) -> str:
     return found[0]
 
 
-async def looked(db: psycopg.Connection, engine: publishing.Engine, delivery: Delivery, *, later: timedelta) -> None:
+async def looked(db: psycopg.Connection, engine: Engine, delivery: Delivery, *, later: timedelta) -> None:
     """One look, after so much time: everything the row remembers moves into the past."""
     db.execute(
         "UPDATE deliveries SET sent_at = sent_at - %(by)s, first_sent_at = first_sent_at - %(by)s,"
@@ -92,11 +91,11 @@ async def looked(db: psycopg.Connection, engine: publishing.Engine, delivery: De
         " WHERE id = %(id)s AND status = 'unknown'",
         {"by": later, "id": delivery.id},
     )
-    await publishing.reconcile(engine, delivery.id)
+    await reconciling.reconcile(engine, delivery.id)
 
 
 async def test_a_picture_is_fetched_from_the_web_app_and_goes_out_with_its_link(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("a view of the sea")
     done = await publishing.publish(engine, delivery.id)
@@ -106,16 +105,14 @@ async def test_a_picture_is_fetched_from_the_web_app_and_goes_out_with_its_link(
     assert (status.media[0].alt_text, status.media[0].width, status.media[0].mime) == ("the sea", 640, "image/jpeg")
 
 
-async def test_the_probe_finds_the_web_app_behind_the_public_address(
-    engine: publishing.Engine, settings: config.Settings
-) -> None:
+async def test_the_probe_finds_the_web_app_behind_the_public_address(engine: Engine, settings: config.Settings) -> None:
     assert await reachable.fetched(engine.http, settings) is None
     elsewhere = settings.model_copy(update={"secret_key": SecretStr("of another PostFlow" * 3)})
     assert "HTTP 404" in str(await reachable.fetched(engine.http, elsewhere))
 
 
 async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_once(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("never arrived")
     sandbox.faults.add("drop_before", method="POST", path="media_publish$")
@@ -131,7 +128,7 @@ async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_
 
 
 async def test_a_container_that_did_go_out_is_found_however_late_meta_says_so(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("seen late")
     sandbox.faults.add("status_lag", seconds=500)
@@ -147,7 +144,7 @@ async def test_a_container_that_did_go_out_is_found_however_late_meta_says_so(
 
 
 async def test_a_lag_that_outlasts_the_looks_is_a_question_and_no_second_post(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("lags for hours")
     sandbox.faults.add("status_lag", seconds=7200)
@@ -160,7 +157,7 @@ async def test_a_lag_that_outlasts_the_looks_is_a_question_and_no_second_post(
 
 
 async def test_an_error_over_a_post_that_is_live_is_found_out(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("blocked, it says")
     sandbox.faults.add("publish_error_but_live")
@@ -171,7 +168,7 @@ async def test_an_error_over_a_post_that_is_live_is_found_out(
 
 
 async def test_a_picture_that_cannot_be_fetched_fails_with_what_to_do(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("out of reach")
     sandbox.faults.add("unfetchable", times=None)
@@ -183,7 +180,7 @@ async def test_a_picture_that_cannot_be_fetched_fails_with_what_to_do(
 
 
 async def test_a_used_up_budget_holds_the_whole_account(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, post: Post
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     first, second = post("one too many"), post("and another")
     sandbox.faults.add("rate_limit", style="instagram", method="POST", path="media$", seconds=600)
@@ -196,7 +193,7 @@ async def test_a_used_up_budget_holds_the_whole_account(
 
 
 async def test_access_that_only_the_person_can_renew_is_told_ahead_and_used_to_its_end(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, account_id: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, account_id: int
 ) -> None:
     for token in sandbox.network.store.tokens.values():
         token.created_at -= 80 * 86400
@@ -208,7 +205,7 @@ async def test_access_that_only_the_person_can_renew_is_told_ahead_and_used_to_i
 
 
 async def test_the_end_of_facebooks_access_is_stored_for_the_pages(
-    db: psycopg.Connection, engine: publishing.Engine, account_id: int
+    db: psycopg.Connection, engine: Engine, account_id: int
 ) -> None:
     assert (await tokens.refresh(engine, account_id)).state == "refreshed"
     assert (await tokens.refresh(engine, account_id)).state == "fresh"

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from postflow import config, publishing
+from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.engine import kills
@@ -19,13 +20,13 @@ ON_THE_WAY = {
     "committed: arrows.checkpoint",
     "reached: checkpoint",
     "in transaction: arrows.mark_ready",
-    "committed: publishing._ready",
+    "committed: preparing._ready",
     "committed: arrows.claim_to_send",
     "leaving: POST /api/v1/statuses",
     "all out: POST /api/v1/statuses",
     "answer in: POST /api/v1/statuses",
     "in transaction: arrows.mark_published",
-    "committed: publishing._write_published",
+    "committed: outcomes._write_published",
 }
 LOOKING = {"committed: arrows.claim_to_look", "reached: looked"}
 
@@ -40,9 +41,7 @@ def workers() -> Iterator[kills.Workers]:
 
 
 @pytest.fixture
-def loop(
-    workers: kills.Workers, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox
-) -> Iterator[kills.Loop]:
+def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> Iterator[kills.Loop]:
     yield kills.Loop(workers, db, engine, sandbox)
     sandbox.faults.clear()
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from postflow import config, platforms, publishing, scheduling, waking
+from postflow.engine import Engine
 from postflow.models import Attachment, Content, Delivery, NewPost
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
@@ -25,7 +26,7 @@ ON_THE_WAY = {
     "committed: arrows.claim_to_prepare",
     "committed: arrows.checkpoint",
     "committed: arrows.claim_to_send",
-    "committed: publishing._write_published",
+    "committed: outcomes._write_published",
     "committed: due.add_permalink",
 }
 
@@ -40,16 +41,14 @@ def workers() -> Iterator[kills.Workers]:
 
 
 @pytest.fixture
-def loop(
-    workers: kills.Workers, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox
-) -> Iterator[kills.Loop]:
+def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> Iterator[kills.Loop]:
     sandbox.configure("instagram", carousel_processing_s=0.0)
     yield kills.Loop(workers, db, engine, sandbox)
     sandbox.faults.clear()
 
 
 @pytest.fixture
-def account(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> Account:
+def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> Account:
     """One that has published nothing: what else an account sends meanwhile makes Instagram's counts tell nothing."""
     numbers = count()
     return lambda: connected(db, engine, sandbox, ada, f"wren{next(numbers)}")

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due, publishing
+from postflow import arrows, config, deliveries, due
+from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
@@ -143,7 +144,7 @@ def _moves(node: ast.AST) -> bool:
 async def row(
     db: psycopg.Connection,
     adb: psycopg.AsyncConnection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 from pydantic import SecretStr
 
-from postflow import config, net, publishing, telling
+from postflow import config, net, telling
+from postflow.engine import Engine
 
 
 async def test_mail_that_is_swallowed_leaves_the_threads_that_look_up_addresses_free(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     connected, over = asyncio.Event(), asyncio.Event()
 

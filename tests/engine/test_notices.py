@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from pydantic import SecretStr
 
-from postflow import config, net, notices, publishing, risks, telling
+from postflow import config, net, notices, publishing, reconciling, risks, telling
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 from tests.engine.connected import connected, state_of
@@ -24,7 +25,7 @@ def written(conn: psycopg.Connection) -> list[tuple[str, str, str]]:
 
 
 async def test_a_dead_token_is_told_once_with_the_posts_that_wait_in_the_persons_own_time(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int, bob: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int, bob: int
 ) -> None:
     db.execute("UPDATE users SET time_zone = 'Asia/Tokyo' WHERE id = %s", [ada])
     account = await connected(db, engine, sandbox, ada, "mastodon", "cut-off")
@@ -47,7 +48,7 @@ async def test_a_dead_token_is_told_once_with_the_posts_that_wait_in_the_persons
 
 
 async def test_what_was_not_published_is_told_with_the_reason_and_what_to_do(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unlucky")
     [refused] = scheduled(db, settings, ada, (account,), "refused")
@@ -66,7 +67,7 @@ async def test_what_was_not_published_is_told_with_the_reason_and_what_to_do(
 
 
 async def test_an_outcome_nobody_can_tell_asks_its_person(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "puzzled")
     [delivery] = scheduled(db, settings, ada, (account,), "is it out?")
@@ -79,13 +80,13 @@ async def test_an_outcome_nobody_can_tell_asks_its_person(
             "UPDATE deliveries SET wake_at = now(), first_absent_at = first_absent_at - interval '1 minute',"
             " sent_at = sent_at - interval '1 minute'"
         )
-        await publishing.reconcile(engine, delivery.id)
+        await reconciling.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "attention"
     assert [row[:2] for row in written(db)] == [("delivery-attention", "Please look at a post on @puzzled")]
 
 
 async def test_posts_at_risk_are_named_at_14_7_and_1_days_and_each_time_once(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int, bob: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int, bob: int
 ) -> None:
     now = datetime.now(UTC)
     account = await connected(db, engine, sandbox, ada, "pixelfed", "ending", left=timedelta(days=20))
@@ -107,7 +108,7 @@ async def test_posts_at_risk_are_named_at_14_7_and_1_days_and_each_time_once(
 
 
 async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     now = datetime.now(UTC)
     account = await connected(db, engine, sandbox, ada, "mastodon", "waited-for")
@@ -124,7 +125,7 @@ async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near
 
 
 async def test_a_notice_vanishes_with_the_transaction_that_caused_it(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     await connected(db, engine, sandbox, ada, "mastodon", "rolled-back")
     scheduled(db, settings, ada, (1,), "in a week", at=datetime.now(UTC) + timedelta(days=6))
@@ -156,12 +157,12 @@ def to_hook(port: int) -> dict[str, SecretStr]:
     return {"webhook_url": SecretStr(f"http://127.0.0.1:{port}/hook"), "webhook_secret": SecretStr(SECRET)}
 
 
-async def tell(engine: publishing.Engine, settings: config.Settings) -> int:
+async def tell(engine: Engine, settings: config.Settings) -> int:
     return await telling.tell(engine.pool, settings, engine.http)
 
 
 async def test_each_person_gets_one_mail_with_all_that_is_new_and_no_second_one(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int, bob: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int, bob: int
 ) -> None:
     a_notice(db, ada, "First of @ada")
     a_notice(db, ada, "Second\r\nBcc: eve@example.org", "With “quotes” and 🐦.")
@@ -179,7 +180,7 @@ async def test_each_person_gets_one_mail_with_all_that_is_new_and_no_second_one(
 
 
 async def test_the_webhook_gets_a_signed_body_that_cannot_be_replayed_with_another_time(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "Not published")
     async with hook() as far_end:
@@ -194,7 +195,7 @@ async def test_the_webhook_gets_a_signed_body_that_cannot_be_replayed_with_anoth
 
 
 async def test_a_way_that_fails_is_tried_again_alone_with_growing_pauses_and_an_end(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "Hard to tell")
     pauses = []
@@ -214,7 +215,7 @@ async def test_a_way_that_fails_is_tried_again_alone_with_growing_pauses_and_an_
 
 
 async def test_two_senders_at_once_tell_once_and_a_dead_one_costs_only_a_pause(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "Once, please")
     async with hook() as far_end:
@@ -230,7 +231,7 @@ async def test_two_senders_at_once_tell_once_and_a_dead_one_costs_only_a_pause(
 
 
 async def test_nothing_old_is_told_when_mail_is_configured_at_last(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "From another age")
     db.execute("UPDATE notices SET created_at = now() - interval '3 days'")
@@ -241,7 +242,7 @@ async def test_nothing_old_is_told_when_mail_is_configured_at_last(
 
 
 async def test_a_webhook_to_a_private_address_is_refused_unless_the_operator_allows_it(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "Inwards")
     async with hook() as far_end:
@@ -253,7 +254,7 @@ async def test_a_webhook_to_a_private_address_is_refused_unless_the_operator_all
 
 
 async def test_a_password_is_never_sent_in_the_clear(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
 ) -> None:
     a_notice(db, ada, "Secretly")
     async with mailbox() as box:
@@ -264,7 +265,7 @@ async def test_a_password_is_never_sent_in_the_clear(
 
 
 async def test_a_mail_server_that_refuses_is_no_end_of_the_others(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, ada: int, bob: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int, bob: int
 ) -> None:
     a_notice(db, ada, "Refused there")
     a_notice(db, bob, "Taken there")

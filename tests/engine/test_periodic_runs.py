@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 
-from postflow import config, publishing, runs
+from postflow import config, runs, sweeping
 from postflow import db as database
+from postflow.engine import Engine
 from tests.engine.conftest import an_account, scheduled
 from worker import engine as workers_engine
 from worker import noting, periodic
@@ -21,8 +22,8 @@ from worker import noting, periodic
 
 @pytest.fixture
 def planned(
-    engine: publishing.Engine, settings: config.Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> publishing.Engine:
+    engine: Engine, settings: config.Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> Engine:
     """A worker has started and this process is it."""
     monkeypatch.setattr(workers_engine, "_engine", engine)
     runs.plan(db, periodic.planned(settings, database.now(db)))
@@ -30,7 +31,7 @@ def planned(
 
 
 @pytest.fixture
-async def queue(planned: publishing.Engine, database_url: str) -> AsyncIterator[procrastinate.App]:
+async def queue(planned: Engine, database_url: str) -> AsyncIterator[procrastinate.App]:
     """The worker's app, opened on this test's database."""
     with periodic.app.replace_connector(PsycopgConnector(conninfo=database_url)) as app:
         async with app.open_async():
@@ -42,25 +43,26 @@ def run_of(db: psycopg.Connection, name: str) -> runs.Run:
 
 
 async def test_a_run_is_noted_with_what_it_counted(
-    planned: publishing.Engine, db: psycopg.Connection, sandbox, settings: config.Settings, ada: int
+    planned: Engine, db: psycopg.Connection, sandbox, settings: config.Settings, ada: int
 ) -> None:
     account = await an_account(db, planned, sandbox, ada, "mastodon", "noted")
     scheduled(db, settings, ada, (account,), "overslept")
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 minute'")
+    db.execute("DELETE FROM procrastinate_jobs")
     before = run_of(db, "sweep")
     noted = noting.noted("sweep")
 
     async def sweep() -> dict[str, int]:
-        return await publishing.sweep(planned)
+        return await sweeping.sweep(planned)
 
     await noted(sweep)()
     run = run_of(db, "sweep")
     assert before.outcome is None
-    assert (run.outcome, run.said) == ("done", "preparing 0, sending 0, asleep 1")
+    assert (run.outcome, run.said) == ("done", "sending 0, preparing 0, asleep 1")
     assert run.began_at and run.ended_at and run.began_at <= run.ended_at
 
 
-async def test_a_run_that_fails_is_noted_and_still_fails(planned: publishing.Engine, db: psycopg.Connection) -> None:
+async def test_a_run_that_fails_is_noted_and_still_fails(planned: Engine, db: psycopg.Connection) -> None:
     noted = noting.noted("purge")
 
     async def purge() -> None:
@@ -139,7 +141,7 @@ async def test_a_schedule_that_has_changed_is_planned_anew(
 
 
 def test_a_run_planned_by_a_clock_that_has_been_set_back_is_brought_forward(
-    planned: publishing.Engine, db: psycopg.Connection, settings: config.Settings
+    planned: Engine, db: psycopg.Connection, settings: config.Settings
 ) -> None:
     db.execute("UPDATE periodic_runs SET next_at = now() + interval '400 days'")
     runs.plan(db, periodic.planned(settings, database.now(db)))

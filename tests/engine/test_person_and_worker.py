@@ -14,7 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, publishing, scheduling, waking
+from postflow import config, preparing, publishing, scheduling, waking
+from postflow.engine import Engine
 from postflow.errors import Conflict, PostFlowError
 from postflow.models import Content, NewPost
 from sandbox import Sandbox
@@ -98,7 +99,7 @@ class Rounds:
 
     def __init__(
         self,
-        engine: publishing.Engine,
+        engine: Engine,
         sandbox: Sandbox,
         window: psycopg.Connection,
         a_post: Callable[[int], Post],
@@ -111,7 +112,7 @@ class Rounds:
         for number in range(ROUNDS):
             post = self.a_post(number)
             if number % 2:
-                assert await publishing.prepare(self.engine, post.id)
+                assert await preparing.prepare(self.engine, post.id)
             yield post
 
     async def both(self, post: Post, deed: Deed) -> tuple[PostFlowError | None, bool]:
@@ -135,7 +136,7 @@ class Rounds:
 @pytest.fixture
 async def rounds(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     window: psycopg.Connection,
@@ -232,7 +233,7 @@ async def overtaken(conn: psycopg.Connection, deed: Deed, story: Awaitable[Any])
 
 @pytest.fixture
 async def due(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int, name: str
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int, name: str
 ) -> Post:
     account = await an_account(db, engine, sandbox, ada, "mastodon", name)
     return Post(db, settings, ada, account, f"{name}.")
@@ -244,9 +245,9 @@ def texts(sandbox: Sandbox, post: Post) -> list[str]:
 
 @pytest.mark.parametrize("name", ["overtaken-by-a-move"])
 async def test_a_claim_that_waited_for_a_move_to_tomorrow_sends_nothing_today(
-    due: Post, engine: publishing.Engine, sandbox: Sandbox, db: psycopg.Connection
+    due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
-    assert await publishing.prepare(engine, due.id)
+    assert await preparing.prepare(engine, due.id)
     await overtaken(db, due.move, publishing.publish(engine, due.id))
     await lifetime.run_due(engine, db)
     assert texts(sandbox, due) == []
@@ -255,9 +256,9 @@ async def test_a_claim_that_waited_for_a_move_to_tomorrow_sends_nothing_today(
 
 @pytest.mark.parametrize("name", ["overtaken-by-an-edit"])
 async def test_a_claim_that_waited_for_an_edit_sends_only_the_new_version(
-    due: Post, engine: publishing.Engine, sandbox: Sandbox, db: psycopg.Connection
+    due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
-    assert await publishing.prepare(engine, due.id)
+    assert await preparing.prepare(engine, due.id)
     await overtaken(db, due.edit, publishing.publish(engine, due.id))
     await lifetime.to_rest(engine, db, [due.id])
     assert texts(sandbox, due) == [f"{due.text} edited"]
@@ -267,9 +268,9 @@ async def test_a_claim_that_waited_for_an_edit_sends_only_the_new_version(
     ("name", "becomes"), [("overtaken-by-a-cancel", "cancelled"), ("overtaken-by-a-delete", "deleted")]
 )
 async def test_a_claim_that_waited_for_the_end_of_its_post_sends_nothing(
-    name: str, becomes: str, due: Post, engine: publishing.Engine, sandbox: Sandbox, db: psycopg.Connection
+    name: str, becomes: str, due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
-    assert await publishing.prepare(engine, due.id)
+    assert await preparing.prepare(engine, due.id)
     deed = due.cancel if becomes == "cancelled" else due.delete
     await overtaken(db, deed, publishing.publish(engine, due.id))
     await lifetime.run_due(engine, db)
@@ -278,9 +279,9 @@ async def test_a_claim_that_waited_for_the_end_of_its_post_sends_nothing(
 
 @pytest.mark.parametrize("name", ["overtaken-by-now"])
 async def test_a_claim_that_waited_for_publish_now_goes_once(
-    due: Post, engine: publishing.Engine, sandbox: Sandbox, db: psycopg.Connection
+    due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
-    assert await publishing.prepare(engine, due.id)
+    assert await preparing.prepare(engine, due.id)
     await overtaken(db, due.publish_now, publishing.publish(engine, due.id))
     await lifetime.to_rest(engine, db, [due.id])
     assert (due.status, texts(sandbox, due)) == ("published", [due.text])
@@ -299,7 +300,7 @@ async def test_what_a_person_gives_a_new_date_in_the_last_moment_is_not_missed(
     deed: Callable[[Post, psycopg.Connection], None],
     becomes: tuple[str, ...],
     due: Post,
-    engine: publishing.Engine,
+    engine: Engine,
     sandbox: Sandbox,
     db: psycopg.Connection,
 ) -> None:
@@ -313,7 +314,7 @@ async def test_what_a_person_gives_a_new_date_in_the_last_moment_is_not_missed(
 
 @pytest.mark.parametrize("name", ["now-after-all"])
 async def test_what_is_to_go_now_is_not_put_off_by_a_worker_that_saw_the_date_before(
-    due: Post, engine: publishing.Engine, db: psycopg.Connection
+    due: Post, engine: Engine, db: psycopg.Connection
 ) -> None:
     """The row's own alarm must stand at now: it is what counts when the job is lost or has to wait for its account."""
     assert done(db, due.move) is None

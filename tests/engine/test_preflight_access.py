@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, preflight, publishing
+from postflow import config, preflight
+from postflow.engine import Engine
 from postflow.models import Content, NewPost
 from sandbox import Sandbox
 from tests.engine.conftest import an_account
@@ -14,7 +15,7 @@ NOW = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-async def account(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
     account_id = await an_account(db, engine, sandbox, ada, "mastodon", "preflight")
     db.execute("UPDATE servers SET fetched_at = %s", [NOW])
     return account_id

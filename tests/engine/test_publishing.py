@@ -3,13 +3,14 @@
 import psycopg
 import pytest
 
-from postflow import arrows, config, outgoing, publishing
+from postflow import arrows, config, outgoing, preparing, publishing, reconciling, sweeping
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
 
 async def test_a_text_goes_out_once_and_keeps_its_link(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "ada")
     [delivery] = scheduled(db, settings, ada, (account,), "once and only once")
@@ -23,7 +24,7 @@ async def test_a_text_goes_out_once_and_keeps_its_link(
 async def test_a_picture_arrives_with_its_description(
     instance: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -37,7 +38,7 @@ async def test_a_picture_arrives_with_its_description(
 
 
 async def test_a_thread_keeps_its_order_and_its_parents(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "threader")
     first, second = scheduled(db, settings, ada, (account,), "part one", thread=("part two",))
@@ -50,11 +51,11 @@ async def test_a_thread_keeps_its_order_and_its_parents(
 
 
 async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave_without_its_parent(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "hasty-threader")
     first, second = scheduled(db, settings, ada, (account,), "hasty one", thread=("hasty two",))
-    ready = await publishing.prepare(engine, second.id)
+    ready = await preparing.prepare(engine, second.id)
     assert ready
     gathered = await outgoing.gather(engine.pool, ready, settings, with_data=False)
     one = await publishing.publish(engine, first.id)
@@ -70,20 +71,20 @@ async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave
 
 
 async def test_an_answer_lost_after_the_commit_is_found_and_not_sent_again(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "loser")
     [delivery] = scheduled(db, settings, ada, (account,), "the answer gets lost")
     sandbox.faults.add("drop_after_commit", instance="mastodon", method="POST", path="/api/v1/statuses$", times=1)
     assert await publishing.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
-    found = await publishing.reconcile(engine, delivery.id)
+    found = await reconciling.reconcile(engine, delivery.id)
     assert found and found.status == "published"
     assert sandbox.ledger.times_published("the answer gets lost") == 1
 
 
 async def test_a_refusal_says_why_and_is_not_tried_again(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "refused")
     [delivery] = scheduled(db, settings, ada, (account,), "refused at the door")
@@ -97,16 +98,16 @@ async def test_a_refusal_says_why_and_is_not_tried_again(
 
 
 async def test_a_worker_that_died_while_sending_leaves_an_unknown(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "dying")
     [delivery] = scheduled(db, settings, ada, (account,), "its worker died")
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     db.execute(
         "UPDATE deliveries SET status = 'sending', claim = 'dead', attempt_no = 1, sent_at = now(), first_sent_at = now(),"
         " wake_at = now() - interval '1 second' WHERE id = %s",
         [delivery.id],
     )
-    found = await publishing.sweep(engine)
+    found = await sweeping.sweep(engine)
     assert found["sending"] == 1
     assert status_of(db, delivery) == "unknown"

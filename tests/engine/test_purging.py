@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from postflow import config, publishing, purging
+from postflow.engine import Engine
 from postflow.purging import KINDS
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -11,7 +12,7 @@ from tests.engine.conftest import a_picture, an_account, scheduled
 AGES_AGO = "now() - interval '1000 days'"
 
 
-async def purged(engine: publishing.Engine, kind: str) -> int:
+async def purged(engine: Engine, kind: str) -> int:
     async with engine.pool.connection() as conn:
         return (await purging.purge(conn, engine.settings))[kind]
 
@@ -24,7 +25,7 @@ def count(db: psycopg.Connection, query: str) -> int:
 
 @pytest.fixture
 async def published(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> int:
     """A delivery with a picture that went out ages ago; nothing about it was purged yet."""
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "archivist")
@@ -41,7 +42,7 @@ async def published(
 
 
 async def test_of_a_post_long_over_the_post_its_picture_and_its_outcome_stay(
-    published: int, engine: publishing.Engine, db: psycopg.Connection
+    published: int, engine: Engine, db: psycopg.Connection
 ) -> None:
     async with engine.pool.connection() as conn:
         removed = await purging.purge(conn, engine.settings)
@@ -57,7 +58,7 @@ async def test_of_a_post_long_over_the_post_its_picture_and_its_outcome_stay(
 
 @pytest.mark.parametrize("state", ["scheduled", "attention"])
 async def test_what_is_not_over_keeps_its_story_what_is_staged_and_its_renditions(
-    state: str, published: int, engine: publishing.Engine, db: psycopg.Connection
+    state: str, published: int, engine: Engine, db: psycopg.Connection
 ) -> None:
     wake = "now()" if state == "scheduled" else "NULL"
     db.execute(
@@ -70,7 +71,7 @@ async def test_what_is_not_over_keeps_its_story_what_is_staged_and_its_rendition
 
 
 async def test_an_upload_is_removed_when_neither_a_post_nor_a_draft_shows_it_and_not_at_once(
-    engine: publishing.Engine, db: psycopg.Connection, ada: int
+    engine: Engine, db: psycopg.Connection, ada: int
 ) -> None:
     fresh, orphan, drafted = a_picture(db, ada), a_picture(db, ada), a_picture(db, ada)
     db.execute(f"UPDATE media SET created_at = {AGES_AGO} WHERE id <> {fresh}".encode())
@@ -85,7 +86,7 @@ async def test_an_upload_is_removed_when_neither_a_post_nor_a_draft_shows_it_and
 
 
 async def test_finished_jobs_of_every_outcome_go_in_bites_and_waiting_ones_stay(
-    engine: publishing.Engine, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purging, "KINDS", tuple(kind._replace(bite=3) for kind in KINDS))
     for status in ("succeeded", "failed", "cancelled", "aborted", "todo", "doing"):
@@ -134,7 +135,7 @@ async def test_finished_jobs_of_every_outcome_go_in_bites_and_waiting_ones_stay(
     ids=lambda value: value if " INTO" not in value else "",
 )
 async def test_of_each_other_kind_the_old_goes_and_the_fresh_stays(
-    kind: str, old: str, fresh: str, engine: publishing.Engine, db: psycopg.Connection, ada: int
+    kind: str, old: str, fresh: str, engine: Engine, db: psycopg.Connection, ada: int
 ) -> None:
     db.execute(fresh.encode())
     assert await purged(engine, kind) == 0

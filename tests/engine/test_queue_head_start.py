@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, publishing, scheduling, waking
+from postflow import config, preparing, publishing, scheduling, waking
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -26,7 +27,7 @@ def publish_jobs(db: psycopg.Connection) -> list[Any]:
 
 
 async def test_its_job_is_scheduled_a_head_start_early_and_its_date_stays(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "early")
     at = datetime.now(UTC) + timedelta(hours=1)
@@ -36,7 +37,7 @@ async def test_its_job_is_scheduled_a_head_start_early_and_its_date_stays(
 
 
 async def test_called_moments_early_it_waits_and_the_request_leaves_at_the_date(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "waits")
     at = datetime.now(UTC) + SOON
@@ -47,30 +48,30 @@ async def test_called_moments_early_it_waits_and_the_request_leaves_at_the_date(
 
 
 async def test_called_long_before_its_date_it_sends_nothing_and_comes_back(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "patient")
     at = datetime.now(UTC) + timedelta(minutes=5)
     [delivery] = scheduled(db, settings, ada, (account,), "not for minutes", at=at)
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     assert await publishing.publish(engine, delivery.id) is None
     assert publish_jobs(db)[-1] == (at, "todo")
     assert sandbox.ledger.times_published("not for minutes") == 0
 
 
 async def test_what_becomes_ready_within_the_head_start_gets_a_job_for_the_one_that_came_and_went(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "just-ready")
     [delivery] = scheduled(db, settings, ada, (account,), "ready in the last moment", at=datetime.now(UTC) + SOON)
     before = len(publish_jobs(db))
-    assert await publishing.prepare(engine, delivery.id)
+    assert await preparing.prepare(engine, delivery.id)
     assert len(publish_jobs(db)) == before + 1
 
 
 async def test_a_clock_set_back_while_it_waits_neither_sends_early_nor_forgets(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -79,7 +80,7 @@ async def test_a_clock_set_back_while_it_waits_neither_sends_early_nor_forgets(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "set-back")
     at = datetime.now(UTC) + timedelta(hours=1)
     [delivery] = scheduled(db, settings, ada, (account,), "not before its time", at=at)
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     # As the loop sees it the hour has passed; as the database does, it has not.
     monkeypatch.setattr(waking, "HEAD_START_S", 3600.0)
     monkeypatch.setattr(publishing, "TIMER_MARGIN_S", -3600.0)
@@ -89,11 +90,11 @@ async def test_a_clock_set_back_while_it_waits_neither_sends_early_nor_forgets(
 
 
 async def test_a_post_moved_while_it_waits_is_left_to_its_new_date(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "moved")
     [delivery] = scheduled(db, settings, ada, (account,), "moved away", at=datetime.now(UTC) + 1.5 * SOON)
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     waiting = asyncio.create_task(publishing.publish(engine, delivery.id))
     await asyncio.sleep(waking.HEAD_START_S / 3)
     db.execute("UPDATE posts SET post_date = now() + interval '1 day'")
@@ -102,19 +103,19 @@ async def test_a_post_moved_while_it_waits_is_left_to_its_new_date(
 
 
 async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew_before_its_new_date(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "moved-far")
     soon = datetime.now(UTC) + timedelta(minutes=5)
     [delivery] = scheduled(db, settings, ada, (account,), "in two hours", media=(a_picture(db, ada),), at=soon)
-    before = await publishing.prepare(engine, delivery.id)
+    before = await preparing.prepare(engine, delivery.id)
     later = soon + timedelta(hours=2)
     with db.transaction():
         moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
         waking.publish_later(db, moved)
     assert ("prepare", later - timedelta(seconds=600)) in jobs(db)
     db.execute("DELETE FROM procrastinate_jobs")
-    await publishing.prepare(engine, delivery.id)  # as its job does
+    await preparing.prepare(engine, delivery.id)  # as its job does
     [(story, _)] = jobs(db)
     await lifetime.STORIES[story](engine, delivery.id)
     row = db.execute("SELECT status, staged, staged_at > now() - interval '1 minute' FROM deliveries").fetchone()
@@ -123,31 +124,31 @@ async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew
 
 
 async def test_a_post_moved_a_little_keeps_what_is_prepared(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "moved-near")
     soon = datetime.now(UTC) + timedelta(minutes=5)
     [delivery] = scheduled(db, settings, ada, (account,), "a little later", media=(a_picture(db, ada),), at=soon)
-    before = await publishing.prepare(engine, delivery.id)
+    before = await preparing.prepare(engine, delivery.id)
     with db.transaction():
         scheduling.move(
             db, ada, delivery.post_id, soon + timedelta(minutes=30), now=datetime.now(UTC), settings=settings
         )
-    assert await publishing.prepare(engine, delivery.id) is None
+    assert await preparing.prepare(engine, delivery.id) is None
     row = db.execute("SELECT status, staged FROM deliveries").fetchone()
     assert before and row == ("ready", before.staged)
 
 
 async def test_a_post_whose_account_is_told_to_wait_is_prepared_when_that_is_over(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "told-to-wait")
     [delivery] = scheduled(db, settings, ada, (account,), "held a while", at=datetime.now(UTC) + timedelta(minutes=9))
     db.execute("UPDATE accounts SET throttled_until = now() + interval '5 minutes'")
     [(free_at,)] = db.execute("SELECT throttled_until FROM accounts").fetchall()
-    assert await publishing.prepare(engine, delivery.id) is None
+    assert await preparing.prepare(engine, delivery.id) is None
     assert ("prepare", free_at) in jobs(db)
     db.execute("UPDATE accounts SET throttled_until = now() + interval '1 hour'")
     known = len(jobs(db))
-    assert await publishing.prepare(engine, delivery.id) is None  # not before its date: its own job comes then
+    assert await preparing.prepare(engine, delivery.id) is None  # not before its date: its own job comes then
     assert len(jobs(db)) == known

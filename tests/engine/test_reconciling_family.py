@@ -5,7 +5,8 @@ import uuid
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config, publishing, reconciling
+from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -21,7 +22,7 @@ COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 class Sent:
     """One post with a picture on one software, on its way."""
 
-    def __init__(self, conn: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, text: str) -> None:
+    def __init__(self, conn: psycopg.Connection, engine: Engine, sandbox: Sandbox, text: str) -> None:
         self.conn, self.engine, self.sandbox, self.text = conn, engine, sandbox, text
         self.delivery: Delivery | None = None
 
@@ -53,7 +54,7 @@ class Sent:
         for _ in range(times):
             if self.status != "unknown":
                 return
-            await publishing.reconcile(self.engine, self.id)
+            await reconciling.reconcile(self.engine, self.id)
             self.a_minute_passes()
 
 
@@ -61,7 +62,7 @@ class Sent:
 async def sent(
     network: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

@@ -10,9 +10,10 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from postflow import cli, config, publishing, restoring
+from postflow import cli, config, preparing, publishing, restoring, sweeping
 from postflow import db as database
 from postflow.embedded import binaries
+from postflow.engine import Engine, engine_over
 from sandbox import Sandbox
 from tests.conftest import UrlOf, a_database
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -36,7 +37,7 @@ def other_url(postgres: UrlOf, admin: psycopg.Connection) -> Iterator[str]:
 
 async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_again(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -50,7 +51,7 @@ async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_aga
     soon = datetime.now(UTC) + timedelta(hours=1)
     [later] = scheduled(db, settings, ada, (account,), "due after all that", at=soon, media=(a_picture(db, ada),))
     [since] = scheduled(db, settings, ada, (account,), "went out after the backup")
-    assert await publishing.prepare(engine, since.id)
+    assert await preparing.prepare(engine, since.id)
 
     dump = tmp_path / "postflow.dump"
     run(tools / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={database_url}")
@@ -72,10 +73,10 @@ async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_aga
         assert waiting and waiting[0] >= 2
     over = settings.model_copy(update={"database_url": config.load().database_url})
     async with database.async_pool(over.database_url.get_secret_value()) as pool:
-        again = publishing.engine_over(over, pool)
+        again = engine_over(over, pool)
         async with again.http, again.commit_http:
             assert await publishing.publish(again, since.id) is None
-            await publishing.sweep(again)
+            await sweeping.sweep(again)
     assert sandbox.ledger.times_published("went out after the backup") == 1
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing, waking
+from postflow import config, publishing, reconciling, waking
+from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 
@@ -26,14 +27,14 @@ def jobs(conn: psycopg.Connection) -> set[Row]:
 
 @pytest.fixture
 async def account(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int, request: pytest.FixtureRequest
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int, request: pytest.FixtureRequest
 ) -> int:
     return await an_account(db, engine, sandbox, ada, "mastodon", request.node.name[:30])
 
 
 async def test_what_is_due_is_published_what_comes_soon_prepared_and_what_is_unknown_looked_up(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -51,7 +52,7 @@ async def test_what_is_due_is_published_what_comes_soon_prepared_and_what_is_unk
     with db.transaction():
         assert waking.resume(db, account) == 3
     assert jobs(db) == {("reconcile", unknown.id), ("publish", due.id), ("prepare", soon.id)}
-    assert await publishing.reconcile(engine, unknown.id)
+    assert await reconciling.reconcile(engine, unknown.id)
     assert await publishing.publish(engine, due.id)
     assert sandbox.ledger.times_published("was it sent?") == 1
 
@@ -68,7 +69,7 @@ async def test_the_jobs_vanish_with_the_transaction(
 
 async def test_what_is_later_than_its_person_allows_is_missed_and_not_sent(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -87,7 +88,7 @@ async def test_what_is_later_than_its_person_allows_is_missed_and_not_sent(
 
 async def test_many_late_posts_keep_their_distance_when_they_are_resumed(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -107,7 +108,7 @@ async def test_many_late_posts_keep_their_distance_when_they_are_resumed(
 
 async def test_another_accounts_posts_are_left_alone(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,

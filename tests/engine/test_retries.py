@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing, scheduling
+from postflow import config, outcomes, preparing, publishing, scheduling, sweeping
+from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.engine import lifetime
@@ -31,11 +32,11 @@ def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def patient(engine: publishing.Engine, settings: config.Settings) -> publishing.Engine:
+def patient(engine: Engine, settings: config.Settings) -> Engine:
     return replace(engine, settings=settings.model_copy(update=PATIENT))
 
 
-async def pauses(conn: psycopg.Connection, engine: publishing.Engine, delivery: Delivery) -> list[float]:
+async def pauses(conn: psycopg.Connection, engine: Engine, delivery: Delivery) -> list[float]:
     """Seconds after each fault, until it is given up. No time passes: the row's memory moves."""
     found = list[float]()
     while True:
@@ -53,7 +54,7 @@ async def pauses(conn: psycopg.Connection, engine: publishing.Engine, delivery: 
 
 
 def double_spread_and_stop(found: list[float]) -> bool:
-    usual = [min(publishing.LONGEST_BACKOFF_S, 15.0 * 2**number) for number in range(len(found))]
+    usual = [min(outcomes.LONGEST_BACKOFF_S, 15.0 * 2**number) for number in range(len(found))]
     shares = [pause / expected for pause, expected in zip(found, usual, strict=True)]
     return all(0.7 < share < 1.3 for share in shares) and len({round(share, 3) for share in shares}) > len(shares) / 2
 
@@ -71,7 +72,7 @@ def told(conn: psycopg.Connection, delivery: Delivery) -> tuple[str, str, int]:
 async def test_a_server_with_a_fault_is_asked_at_growing_pauses_as_often_as_the_person_is_told(
     instance: str,
     db: psycopg.Connection,
-    patient: publishing.Engine,
+    patient: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -95,7 +96,7 @@ async def test_a_server_that_cannot_be_reached_is_tried_at_growing_pauses_and_gi
     instance: str,
     prepared: bool,
     db: psycopg.Connection,
-    patient: publishing.Engine,
+    patient: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -104,7 +105,7 @@ async def test_a_server_that_cannot_be_reached_is_tried_at_growing_pauses_and_gi
     account = await an_account(db, patient, sandbox, ada, instance, handle)
     [delivery] = scheduled(db, settings, ada, (account,), handle, media=(a_picture(db, ada),))
     if prepared:
-        assert await publishing.prepare(patient, delivery.id)
+        assert await preparing.prepare(patient, delivery.id)
     uploads = len(sandbox.ledger.requests(account=handle, path="/media"))
     sandbox.go_down(instance)
     found = await pauses(db, patient, delivery)
@@ -119,7 +120,7 @@ async def test_a_server_that_cannot_be_reached_is_tried_at_growing_pauses_and_gi
 
 
 async def test_what_was_given_up_has_its_whole_budget_again_when_the_person_asks(
-    db: psycopg.Connection, patient: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, patient: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, patient, sandbox, ada, "mastodon", "asked-again")
     [delivery] = scheduled(db, settings, ada, (account,), "asked again", media=(a_picture(db, ada),))
@@ -141,7 +142,7 @@ async def test_what_was_given_up_has_its_whole_budget_again_when_the_person_asks
 async def test_a_network_that_loses_every_request_is_sent_to_a_bounded_number_of_times_and_then_a_person_is_asked(
     instance: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -186,7 +187,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     form: str,
     refused: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -201,7 +202,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     [ready] = scheduled(db, settings, ada, (account,), f"{handle} ready", media=pictures[2])
     [theirs] = scheduled(db, settings, ada, (other,), f"{handle} theirs", media=pictures[3])
     mine = [first.id, second.id, ready.id]
-    assert await publishing.prepare(engine, ready.id)
+    assert await preparing.prepare(engine, ready.id)
 
     fault = sandbox.faults.add(
         "status", account=handle, **where, status=429, body="json", headers=FORMS[form](), times=None
@@ -221,7 +222,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     assert await publishing.publish(engine, theirs.id), "another account is not held"
 
     lifetime.pass_time(db, WAIT_S - 15)
-    await publishing.sweep(engine)
+    await sweeping.sweep(engine)
     await lifetime.run_due(engine, db)
     assert len(sandbox.ledger.requests(account=handle)) == heard, "not yet"
     sandbox.faults.clear(fault)
@@ -238,7 +239,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
 async def test_an_account_that_is_told_to_wait_over_and_over_spends_no_attempt_however_often(
     instance: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -263,7 +264,7 @@ async def test_an_account_that_is_told_to_wait_over_and_over_spends_no_attempt_h
 async def test_a_longer_wait_is_not_shortened_by_a_later_and_shorter_one(
     instance: str,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -275,11 +276,11 @@ async def test_a_longer_wait_is_not_shortened_by_a_later_and_shorter_one(
     [second] = scheduled(db, settings, ada, (account,), f"{handle} two", media=(a_picture(db, ada),))
     sandbox.faults.add("slow", account=handle, **UPLOAD, seconds=0.5)
     sandbox.faults.add("status", account=handle, **UPLOAD, status=429, headers={"Retry-After": "5"})
-    later = asyncio.create_task(publishing.prepare(engine, second.id))
+    later = asyncio.create_task(preparing.prepare(engine, second.id))
     while not sandbox.ledger.requests(account=handle, method="POST", path="/media"):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     sandbox.faults.add("status", account=handle, **UPLOAD, status=429, headers={"Retry-After": "600"})
-    await publishing.prepare(engine, first.id)
+    await preparing.prepare(engine, first.id)
     await later
     assert lifetime.states(db, [first.id, second.id]) == ["scheduled", "scheduled"]
     assert len(sandbox.ledger.requests(account=handle, method="POST", path="/media")) == 2, "both were told to wait"

@@ -7,7 +7,8 @@ from itertools import count
 import psycopg
 import pytest
 
-from postflow import config, publishing, scheduling, waking
+from postflow import config, preparing, publishing, scheduling, sweeping, waking
+from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
 from sandbox.ledger import StatusEntry
@@ -33,7 +34,7 @@ class Thread:
     def __init__(
         self,
         conn: psycopg.Connection,
-        engine: publishing.Engine,
+        engine: Engine,
         sandbox: Sandbox,
         ada: int,
         account: int,
@@ -65,7 +66,7 @@ class Thread:
         """With the sweep that comes every minute, and whatever it wakes."""
         for _ in range(minutes):
             lifetime.pass_time(self.conn, 60)
-            await publishing.sweep(self.engine)
+            await sweeping.sweep(self.engine)
             await lifetime.run_due(self.engine, self.conn)
 
     def hours_late(self, hours: int) -> None:
@@ -92,7 +93,7 @@ class Thread:
 @pytest.fixture
 async def thread(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     sandbox: Sandbox,
     ada: int,
     instance: str,
@@ -270,7 +271,7 @@ async def test_a_thread_that_was_missed_goes_out_in_order_when_it_is_asked_for_n
 
 
 async def test_a_part_that_failed_on_one_account_holds_nothing_on_another(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     here = await an_account(db, engine, sandbox, ada, "mastodon", "held-here")
     there = await an_account(db, engine, sandbox, ada, "gotosocial", "free-there")
@@ -287,13 +288,13 @@ async def test_a_part_that_failed_on_one_account_holds_nothing_on_another(
 
 
 async def test_a_thread_that_was_prepared_early_waits_for_its_date_and_goes_out_in_order_when_that_is_now(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "threader-later")
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     thread = Thread(db, engine, sandbox, ada, account, "threader-later", at=tomorrow)
     for delivery_id in thread.ids:
-        await publishing.prepare(engine, delivery_id)
+        await preparing.prepare(engine, delivery_id)
     await lifetime.run_due(engine, db)
     assert thread.states == ["ready"] * 3
     assert thread.requests() == 0

@@ -9,8 +9,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from postflow import accounts, config, platforms, publishing, tokens
+from postflow import accounts, config, platforms, preparing, publishing, tokens
 from postflow import db as database
+from postflow.engine import Engine
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
@@ -34,7 +35,7 @@ def _instagram(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def steps(engine: publishing.Engine) -> Steps:
+def steps(engine: Engine) -> Steps:
     """An event for each named step, set when the engine gets there."""
     events: Steps = defaultdict(asyncio.Event)
     object.__setattr__(engine, "reached", lambda step: events[step].set())
@@ -43,7 +44,7 @@ def steps(engine: publishing.Engine) -> Steps:
 
 @pytest.mark.parametrize("instance", ["pixelfed", "instagram"])
 async def test_a_token_that_ends_soon_is_renewed_and_the_new_one_opens_the_account(
-    instance: str, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    instance: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, instance, f"soon-{instance}", left=SOON)
     old = token_of(db, engine, account)
@@ -72,7 +73,7 @@ async def test_a_token_with_time_left_is_left_alone(
     left: timedelta | None,
     age: timedelta,
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     sandbox: Sandbox,
     ada: int,
 ) -> None:
@@ -83,11 +84,11 @@ async def test_a_token_with_time_left_is_left_alone(
 
 
 async def test_a_rotating_token_is_not_renewed_while_a_post_is_being_sent(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "sending", left=SOON)
     [delivery] = scheduled(db, settings, ada, (account.id,), "under way", media=(a_picture(db, ada),))
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     db.execute(
         "UPDATE deliveries SET status = 'sending', claim = 'other', attempt_no = 1, sent_at = now(), first_sent_at = now()"
     )
@@ -96,7 +97,7 @@ async def test_a_rotating_token_is_not_renewed_while_a_post_is_being_sent(
 
 
 async def test_two_refreshes_at_once_burn_no_rotating_token(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "twice", left=SOON)
     sandbox.faults.add("slow", instance="pixelfed", path="/oauth/token", seconds=0.3)
@@ -106,7 +107,7 @@ async def test_two_refreshes_at_once_burn_no_rotating_token(
 
 
 async def test_a_lost_answer_that_renewed_nothing_leaves_the_account_working(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-before", left=SOON)
     sandbox.faults.add("drop_before", instance="pixelfed", path="/oauth/token")
@@ -117,7 +118,7 @@ async def test_a_lost_answer_that_renewed_nothing_leaves_the_account_working(
 
 
 async def test_a_lost_answer_that_rotated_the_pair_asks_for_connecting_again(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-after", left=SOON)
     sandbox.faults.add("drop_after_commit", instance="pixelfed", path="/oauth/token")
@@ -127,7 +128,7 @@ async def test_a_lost_answer_that_rotated_the_pair_asks_for_connecting_again(
 
 
 async def test_a_refused_refresh_keeps_using_the_token_that_still_opens_the_account(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "instagram", "stubborn", left=SOON)
     sandbox.advance(2 * 86400)
@@ -139,7 +140,7 @@ async def test_a_refused_refresh_keeps_using_the_token_that_still_opens_the_acco
 
 
 async def test_a_refused_refresh_takes_one_connection_at_a_time(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     dead = await connected(db, engine, sandbox, ada, "pixelfed", "dead-alone", left=SOON)
     stubborn = await connected(db, engine, sandbox, ada, "pixelfed", "stubborn-alone", left=SOON)
@@ -154,7 +155,7 @@ async def test_a_refused_refresh_takes_one_connection_at_a_time(
 
 @pytest.mark.parametrize("instance", ["pixelfed", "instagram"])
 async def test_a_refused_refresh_of_a_dead_token_says_so_on_the_account(
-    instance: str, db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    instance: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, instance, f"dead-{instance}", left=SOON)
     sandbox.revoke_tokens(f"dead-{instance}")
@@ -165,7 +166,7 @@ async def test_a_refused_refresh_of_a_dead_token_says_so_on_the_account(
 
 
 async def test_a_worker_that_dies_between_answer_and_saving_is_noticed_at_the_next_refresh(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "crashed", left=SOON)
 
@@ -186,7 +187,7 @@ async def test_a_worker_that_dies_between_answer_and_saving_is_noticed_at_the_ne
 
 
 async def test_a_refresh_that_is_told_to_stop_still_stores_what_it_was_given(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int, steps: Steps
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int, steps: Steps
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "stopped", left=SOON)
     old = token_of(db, engine, account)
@@ -201,7 +202,7 @@ async def test_a_refresh_that_is_told_to_stop_still_stores_what_it_was_given(
 
 async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
     db: psycopg.Connection,
-    engine: publishing.Engine,
+    engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
@@ -209,7 +210,7 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "overtaken", left=SOON)
     [delivery] = scheduled(db, settings, ada, (account.id,), "with yesterday's token", media=(a_picture(db, ada),))
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     sandbox.faults.add("slow", instance="pixelfed", path="/api/v1/statuses$", seconds=0.5, when="before")
     sending = asyncio.create_task(publishing.publish(engine, delivery.id))
     await steps["sending"].wait()
@@ -224,7 +225,7 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
 
 
 async def test_a_renewal_brings_back_what_a_401_of_the_dying_token_took_away(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "in-between", left=SOON)
     [delivery] = scheduled(db, settings, ada, (account.id,), "waits a moment", media=(a_picture(db, ada),))
@@ -242,7 +243,7 @@ async def test_a_renewal_brings_back_what_a_401_of_the_dying_token_took_away(
 
 
 async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_by_itself(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "mastodon", "outage")
     [delivery] = scheduled(db, settings, ada, (account.id,), "through the outage")
@@ -264,7 +265,7 @@ async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_
 
 
 async def test_a_former_token_that_answers_does_not_speak_for_the_one_stored_now(
-    db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "mastodon", "not-mine")
     async with engine.pool.connection() as conn:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, posts, publishing, scheduling
+from postflow import config, posts, scheduling
+from postflow.engine import Engine
 from postflow.errors import Conflict, NotFound, PostFlowError
 from postflow.models import Content, NewPost
 from sandbox import Sandbox
@@ -25,7 +26,7 @@ def other(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-async def account(db: psycopg.Connection, engine: publishing.Engine, sandbox: Sandbox, ada: int) -> int:
+async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
     return await an_account(db, engine, sandbox, ada, "mastodon", "windows")
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due, publishing, scheduling, waking
+from postflow import arrows, config, deliveries, due, outgoing, preparing, publishing, scheduling, sweeping, waking
+from postflow.engine import Engine
 from postflow.errors import Conflict
 from postflow.models import Receipt
 from sandbox import Sandbox
@@ -36,11 +37,11 @@ async def until_it_waits_for_a_lock(db: psycopg.Connection) -> None:
 
 
 async def test_a_claim_that_waits_for_a_move_finds_the_new_date(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "moved-in-time")
     [delivery] = scheduled(db, settings, ada, (account,), "moved in the last instant")
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     later = datetime.now(UTC) + timedelta(days=1)
     with a_window(settings) as window:
         moved = scheduling.move(window, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
@@ -54,7 +55,7 @@ async def test_a_claim_that_waits_for_a_move_finds_the_new_date(
 
 
 async def test_what_a_person_asks_for_again_is_not_overwritten_by_an_older_verdict(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "wanted-now")
     [delivery] = scheduled(db, settings, ada, (account,), "wanted after all")
@@ -69,7 +70,7 @@ async def test_what_a_person_asks_for_again_is_not_overwritten_by_an_older_verdi
 
 
 async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "after-downtime")
     posts = [scheduled(db, settings, ada, (account,), f"late post {number}")[0] for number in range(20)]
@@ -87,7 +88,7 @@ async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
 
 
 async def test_publishing_what_was_cancelled_in_another_window_says_so_and_changes_nothing(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "two-tabs")
     at = datetime.now(UTC) + timedelta(days=1)
@@ -105,7 +106,7 @@ async def test_publishing_what_was_cancelled_in_another_window_says_so_and_chang
 
 
 async def test_a_server_that_never_answers_is_given_up_with_the_reason(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "never-answers")
     [delivery] = scheduled(db, settings, ada, (account,), "into the void")
@@ -121,11 +122,11 @@ async def test_a_server_that_never_answers_is_given_up_with_the_reason(
 
 
 async def test_a_part_whose_parent_was_only_seen_by_its_person_says_why_it_cannot_follow(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "seen-only")
     first, second = scheduled(db, settings, ada, (account,), "seen by a person", thread=("wants to answer it",))
-    await publishing.prepare(engine, first.id)
+    await preparing.prepare(engine, first.id)
     db.execute(
         "UPDATE deliveries SET status = 'attention', error = 'unclear', wake_at = NULL, sent_at = now(),"
         " first_sent_at = now(), attempt_no = 1 WHERE id = %s",
@@ -142,7 +143,7 @@ async def test_a_part_whose_parent_was_only_seen_by_its_person_says_why_it_canno
 
 
 async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "seen-where")
     first, second = scheduled(db, settings, ada, (account,), "seen there", thread=("answers it",))
@@ -162,29 +163,29 @@ async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
 
 
 async def test_a_picture_that_ends_its_workers_ends_with_a_sentence(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "deadly")
     [delivery] = scheduled(db, settings, ada, (account,), "too heavy", media=(a_picture(db, ada),))
-    for _ in range(publishing.MOST_DEATHS):
+    for _ in range(preparing.MOST_DEATHS):
         async with engine.pool.connection() as conn:
             assert await arrows.claim_to_prepare(conn, delivery.id, "dies", 60)
         db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
-        await publishing.sweep(engine)
+        await sweeping.sweep(engine)
     assert await publishing.publish(engine, delivery.id) is None
     row = db.execute("SELECT status, error_code FROM deliveries").fetchone()
     assert row == ("failed", "workers_end")
 
 
 async def test_an_answer_that_names_another_post_of_the_account_is_looked_into(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "repeated-answer")
     [other] = scheduled(db, settings, ada, (account,), "the other one")
     known = await publishing.publish(engine, other.id)
     assert known and known.remote_id
     [delivery] = scheduled(db, settings, ada, (account,), "answered with the other's id")
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     # A key met twice: Mastodon answers with the status that bore it first.
     db.execute("UPDATE deliveries SET key_seed = (SELECT key_seed FROM deliveries WHERE id = %s)", [other.id])
     assert await publishing.publish(engine, delivery.id) is None
@@ -193,7 +194,7 @@ async def test_an_answer_that_names_another_post_of_the_account_is_looked_into(
 
 
 async def test_whatever_characters_a_network_uses_its_word_is_kept(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "odd-characters")
     [delivery] = scheduled(db, settings, ada, (account,), "odd characters")
@@ -210,11 +211,11 @@ async def test_whatever_characters_a_network_uses_its_word_is_kept(
 
 
 async def test_a_foreign_status_of_odd_shape_does_not_hide_ours(
-    db: psycopg.Connection, engine: publishing.Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "odd-shapes")
     [delivery] = scheduled(db, settings, ada, (account,), "beside an odd one", media=(a_picture(db, ada),))
-    await publishing.prepare(engine, delivery.id)
+    await preparing.prepare(engine, delivery.id)
     done = await publishing.publish(engine, delivery.id)
     assert done and done.staged
     from postflow.platforms.mastodon import answered, traces  # the shapes a listing may hold
@@ -222,5 +223,5 @@ async def test_a_foreign_status_of_odd_shape_does_not_hide_ours(
     staged = traces.Staged.model_validate(done.staged)
     for shape in (None, [None], {"0": {"id": "1"}}, 7, True, "x"):
         assert not traces.has_our_uploads({"id": "1", "media_attachments": shape}, staged)
-        parcel = await publishing.outgoing.gather(engine.pool, done, settings, with_data=False)
+        parcel = await outgoing.gather(engine.pool, done, settings, with_data=False)
         assert isinstance(answered.receipt({"id": 1, "media_attachments": shape}, parcel), Receipt)

@@ -15,8 +15,9 @@ from flask import Flask
 from psycopg import sql
 from pydantic import SecretStr
 
-from postflow import accounts, config, logs, notices, publishing, telling, tokens
+from postflow import accounts, config, logs, notices, publishing, reconciling, telling, tokens
 from postflow import db as database
+from postflow.engine import Engine, engine_over
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
 from tests.engine.mailbox import hook, mailbox
@@ -44,7 +45,7 @@ def log_lines(settings: config.Settings, caplog: pytest.LogCaptureFixture) -> It
     structlog.reset_defaults()
 
 
-Story = Callable[[publishing.Engine], Coroutine[Any, Any, Any]]
+Story = Callable[[Engine], Coroutine[Any, Any, Any]]
 
 
 def worked(settings: config.Settings, story: Story) -> Any:
@@ -52,7 +53,7 @@ def worked(settings: config.Settings, story: Story) -> Any:
 
     async def work() -> Any:
         async with database.async_pool(settings.database_url.get_secret_value()) as pool:
-            engine = publishing.engine_over(settings, pool)
+            engine = engine_over(settings, pool)
             async with engine.http, engine.commit_http:
                 return await story(engine)
 
@@ -151,18 +152,18 @@ def test_a_server_that_repeats_the_code_and_our_own_secret_is_not_quoted_with_th
 
 
 async def everything(
-    engine: publishing.Engine, conn: psycopg.Connection, sandbox: Sandbox, user_id: int, ids: list[int], text: str
+    engine: Engine, conn: psycopg.Connection, sandbox: Sandbox, user_id: int, ids: list[int], text: str
 ) -> None:
     """A post on every account, each token refreshed, each account verified."""
     for one in scheduled(conn, engine.settings, user_id, tuple(ids), text, media=(a_picture(conn, user_id),)):
         await publishing.publish(engine, one.id)
-        await publishing.reconcile(engine, one.id)
+        await reconciling.reconcile(engine, one.id)
     for account_id in ids:
         await refreshed(engine, conn, account_id)
         await tokens.verify(engine, account_id)
 
 
-async def refreshed(engine: publishing.Engine, conn: psycopg.Connection, account_id: int) -> None:
+async def refreshed(engine: Engine, conn: psycopg.Connection, account_id: int) -> None:
     """Due now, by what we know of it."""
     keys = engine.settings.encryption_keys
     row = conn.execute("SELECT user_id, state FROM accounts WHERE id = %s", [account_id]).fetchone()
@@ -178,7 +179,7 @@ async def refreshed(engine: publishing.Engine, conn: psycopg.Connection, account
     await tokens.refresh(engine, account_id)
 
 
-async def everything_told(engine: publishing.Engine) -> str:
+async def everything_told(engine: Engine) -> str:
     settings = engine.settings
     async with mailbox() as box, hook() as far_end:
         ways = {

@@ -1,0 +1,105 @@
+"""What the stories of a delivery need, made once per worker process, and what each of them gathers for its platform."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ValidationError
+
+from postflow import net, outgoing, platforms, waking
+from postflow.config import Settings
+from postflow.errors import Misconfigured, NotFound, NotReady, Refused
+from postflow.models import Delivery, DeliveryStatus, Outgoing
+from postflow.platforms.base import Platform
+
+log = structlog.stdlib.get_logger("postflow.engine")
+
+#: Between two looks at something the operator has to mend.
+PUT_OFF_S = 120.0
+#: Out of reach, full, or read-only.
+DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
+
+T = TypeVar("T")
+
+
+class Wake(Protocol):
+    """Defers a job for one delivery on the same connection: row and job commit or vanish together."""
+
+    async def __call__(self, conn: AsyncConnection, story: str, delivery_id: int, at: datetime) -> None: ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the stories need: made once per worker process."""
+
+    pool: AsyncConnectionPool
+    settings: Settings
+    http: httpx.AsyncClient  # for reading and uploading
+    commit_http: httpx.AsyncClient  # for the visible call: no connection is used twice
+    wake: Wake
+    #: named steps at which a test lets the process die
+    reached: Any = field(default=lambda step: None)
+
+
+def engine_over(settings: Settings, pool: AsyncConnectionPool) -> Engine:
+    """The stories' engine over the queue's own table, in a worker and in a command alike."""
+    return Engine(
+        pool=pool,
+        settings=settings,
+        http=net.client(settings),
+        commit_http=net.commit_client(settings),
+        wake=waking.wake,
+    )
+
+
+# -- what a platform needs ---------------------------------------------------------------------------------------------
+
+
+async def gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
+    """Raises Refused when the account or the network is gone, NotReady when the operator has to mend something first."""
+    try:
+        parcel = await outgoing.gather(engine.pool, delivery, engine.settings, with_data=with_data)
+        return platforms.get(parcel.login.account.platform), parcel
+    except NotFound as gone:
+        raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
+    except Misconfigured as wrong:  # a key is missing: no fault of the post's, and none of the network's
+        log.error("an account cannot be opened", account=delivery.account_id, why=str(wrong))
+        raise NotReady(
+            "Whoever runs PostFlow has to put back a key that opens the account.", retry_in_s=PUT_OFF_S
+        ) from None
+
+
+def staged_state(platform: Platform, delivery: Delivery) -> BaseModel | None:
+    """What an older version staged and this one cannot read is prepared anew; that is only safe before sending."""
+    if delivery.staged is None:
+        return None
+    try:
+        return platform.staged_model.model_validate(delivery.staged)
+    except ValidationError:
+        if delivery.status in (DeliveryStatus.scheduled, DeliveryStatus.preparing):
+            return None
+        raise Refused(
+            "What was prepared for it cannot be read by this version.",
+            code="stage_unreadable",
+            next_step="Check the account, then try again.",
+        ) from None
+
+
+# -- when the worker is told to stop ---------------------------------------------------------------------------------
+
+
+async def to_the_end(writing: Coroutine[Any, Any, T]) -> T:
+    """What the network has answered is written down, though the worker is told to stop just then."""
+    task = asyncio.ensure_future(writing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

@@ -1,0 +1,201 @@
+"""What is written down when a request has ended: published, not now, never, or nobody knows."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import structlog
+from psycopg import AsyncConnection
+
+from postflow import arrows, db, due, notices
+from postflow.engine import Engine, to_the_end
+from postflow.errors import (
+    NotReady,
+    OutcomeUnknown,
+    PublishError,
+    Refused,
+    StageLost,
+    Throttled,
+    Unauthorized,
+)
+from postflow.models import Delivery, Outgoing, Receipt
+from postflow.platforms.base import Platform
+
+log = structlog.stdlib.get_logger("postflow.outcomes")
+
+LONGEST_BACKOFF_S = 3600.0
+#: First pause where a network asks to wait and does not say how long.
+UNTOLD_PAUSE_S = 60.0
+
+
+# -- it is out -------------------------------------------------------------------------------------------------
+
+
+async def published(
+    engine: Engine, delivery: Delivery, claim: str | None, platform: Platform, parcel: Outgoing, receipt: Receipt
+) -> Delivery | None:
+    done = await to_the_end(_write_published(engine, delivery, claim, receipt))
+    engine.reached("published")
+    if done is None:
+        log.error("published, but somebody else has the row by now", delivery=delivery.id, remote_id=receipt.remote_id)
+        return None
+    log.info(
+        "published", delivery=done.id, network=platform.name, account=parcel.login.account.handle, url=done.permalink
+    )
+    if receipt.permalink is None:
+        await _add_permalink(engine, done, platform, parcel, receipt)
+    return done
+
+
+async def _write_published(engine: Engine, delivery: Delivery, claim: str | None, receipt: Receipt) -> Delivery | None:
+    lookup = claim is None
+    sentence = "Found on the network: it had gone out." if lookup else "Published."
+    async with db.async_transaction(engine.pool) as conn:
+        done = await arrows.mark_published(conn, delivery.id, claim, receipt, sentence=sentence, lookup=lookup)
+        await _wake_what_waited(engine, conn, delivery)
+    return done
+
+
+async def _add_permalink(
+    engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, receipt: Receipt
+) -> None:
+    """Best effort: a post without a link is still a published post."""
+    try:
+        link = await platform.permalink(engine.http, parcel.login, receipt)
+    except (PublishError, httpx.HTTPError) as error:
+        log.warning("no permalink", delivery=delivery.id, why=str(error))
+        return
+    if link:
+        async with engine.pool.connection() as conn:
+            await due.add_permalink(conn, delivery.id, link)
+
+
+# -- it is not, or nobody knows ----------------------------------------------------------------------------------
+
+
+async def not_confirmed(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
+    if isinstance(error, OutcomeUnknown):
+        await unknown(engine, delivery, claim, error)
+    else:
+        await could_not(engine, delivery, claim, error, story="publish")
+
+
+async def unknown(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        look_at = await db.async_now(conn) + timedelta(seconds=engine.settings.settle_s)
+        moved = await arrows.mark_unknown(
+            conn, delivery.id, claim, look_at, code=error.code, sentence=error.sentence, detail=_detail(error)
+        )
+        if moved:
+            await engine.wake(conn, "reconcile", delivery.id, look_at)
+        await _wake_what_waited(engine, conn, delivery)
+    log.warning("outcome unknown", delivery=delivery.id, reason=error.code, why=error.sentence)
+
+
+async def could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError, *, story: str) -> None:
+    """Nothing was published: later, after a pause of the right length, or never."""
+    if isinstance(error, Refused):
+        await give_up(engine, delivery, claim, error)
+    elif _is_spent(engine, delivery, error):
+        await give_up(engine, delivery, claim, _spent(error, delivery))
+    else:
+        await _later(engine, delivery, claim, error, story)
+
+
+async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError, story: str) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        at = _again_at(engine, delivery, error, await db.async_now(conn))
+        if isinstance(error, Throttled) and at is not None:
+            await due.throttle(conn, delivery.account_id, at)
+        moved = await arrows.give_back(
+            conn,
+            delivery.id,
+            claim,
+            not_before=at,
+            faults=int(_is_fault(error)),
+            restage=isinstance(error, StageLost),
+            new_key=bool(getattr(error, "new_key", False)),
+            sentence=error.sentence,
+            detail=_detail(error),
+        )
+        if moved and not isinstance(error, Unauthorized):
+            early = story == "prepare" and moved.wake_at and at and at < moved.wake_at
+            await engine.wake(
+                conn,
+                "prepare" if early else "publish",
+                delivery.id,
+                at if early and at else moved.wake_at or moved.status_at,
+            )
+        await _wake_what_waited(engine, conn, delivery)
+    log.info("later", delivery=delivery.id, reason=error.code, why=error.sentence, at=str(at))
+
+
+async def give_up(engine: Engine, delivery: Delivery, claim: str | None, error: PublishError) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        failed = await arrows.mark_failed(
+            conn,
+            delivery.id,
+            claim,
+            as_of=delivery.status_at,
+            code=error.code,
+            sentence=error.sentence,
+            next_step=error.next_step,
+            detail=_detail(error),
+        )
+        await notices.not_published(conn, engine.settings, failed)
+        await _wake_what_waited(engine, conn, delivery)
+    if failed:
+        log.warning("failed", delivery=delivery.id, reason=error.code, why=error.sentence)
+
+
+def _is_fault(error: PublishError) -> bool:
+    """Waiting for the network to process, or because it asks the account to wait, spends no attempt."""
+    return not isinstance(error, Throttled | NotReady | Unauthorized)
+
+
+def _is_spent(engine: Engine, delivery: Delivery, error: PublishError) -> bool:
+    return _is_fault(error) and delivery.faults >= engine.settings.max_faults
+
+
+def _spent(error: PublishError, delivery: Delivery) -> Refused:
+    return Refused(
+        f"{error.sentence} It was tried {delivery.faults + 1} times.",
+        code=error.code,
+        next_step=error.next_step or "Try again later with “Try again”.",
+        detail=error.detail,
+    )
+
+
+def _again_at(engine: Engine, delivery: Delivery, error: PublishError, now: datetime) -> datetime | None:
+    """The server's own wish where it has one; else a doubling pause with jitter. None: when the account is back."""
+    if isinstance(error, Unauthorized):
+        return None
+    wish = getattr(error, "retry_in_s", None)
+    if wish is None and isinstance(error, Throttled):
+        wish = backoff(max(UNTOLD_PAUSE_S, engine.settings.backoff_s), delivery.attempt_no)
+    if wish is None:
+        wish = backoff(engine.settings.backoff_s, delivery.faults)
+    return now + timedelta(seconds=wish)
+
+
+def backoff(first_s: float, times: int) -> float:
+    """Doubles up to an hour, a quarter to and fro."""
+    pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 20))
+    return pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
+
+
+def unmapped(error: BaseException, doing: str = "it was being handed over") -> PublishError:
+    return OutcomeUnknown(
+        f"Something unexpected happened while {doing}.", code="unexpected", detail=type(error).__name__
+    )
+
+
+def _detail(error: PublishError) -> dict[str, Any]:
+    return {"code": error.code, **({"detail": error.detail} if error.detail else {})}
+
+
+async def _wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> None:
+    """The next due post of this account, and the next part of this thread, were told to wait for us."""
+    for waiting in await due.next_waiting(conn, delivery):
+        await engine.wake(conn, "publish", waiting, await db.async_now(conn))

@@ -1,0 +1,148 @@
+"""The story minutes before post_date: scheduled → preparing → ready. Unseen, repeatable, checkpointed after each step."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel
+
+from postflow import access, arrows, db, due, outcomes, waking
+from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
+from postflow.errors import PublishError, Refused
+from postflow.models import Delivery, DeliveryStatus
+
+log = structlog.stdlib.get_logger("postflow.preparing")
+
+#: How long a preparing worker may be silent; it renews at a third of this.
+PREPARE_LEASE_S = 60.0
+#: A post of which so many workers have died is not tried any more: its pictures may be too large for this machine.
+MOST_DEATHS = 10
+TOO_OLD = "What was prepared is too old for its date; preparing it anew."
+
+
+class ClaimLost(Exception):
+    """The row was edited, cancelled or taken over; whatever we were doing is no longer wanted."""
+
+
+async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Uploads and containers, so that one request remains. Returns the ready row, or None when there is nothing to do."""
+    claim = secrets.token_hex(8)
+    async with engine.pool.connection() as conn:
+        delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
+        deaths = await due.deaths(conn, delivery_id)
+    if delivery is None:
+        await _not_yet(engine, delivery_id)
+        return None
+    if deaths >= MOST_DEATHS:
+        await outcomes.give_up(engine, delivery, claim, _deadly(deaths))
+        return None
+    engine.reached("preparing")
+    try:
+        async with _renewing(engine, delivery_id, claim):
+            staged = await _stage(engine, delivery, claim)
+        engine.reached("staged")
+        return await _ready(engine, delivery, claim, staged)
+    except ClaimLost:
+        return None
+    except PublishError as error:
+        await outcomes.could_not(engine, delivery, claim, error, story="prepare")
+    except asyncio.CancelledError:
+        await _hand_back(engine, delivery, claim)
+        raise
+    except DATABASE_GONE:
+        raise  # no fault of the network's: the lease runs out, and the sweep hands it to whoever can write again
+    except Exception as error:
+        log.exception("preparing ended unexpectedly", delivery=delivery.id)
+        await outcomes.could_not(engine, delivery, claim, outcomes.unmapped(error), story="prepare")
+    return None
+
+
+async def _not_yet(engine: Engine, delivery_id: int) -> None:
+    """What could not be claimed, and can be before its date: so that it is on time all the same.
+
+    Its account was told to wait, but not up to the date; or the post was moved so far away that what is prepared will
+    be too old by then.
+    """
+    async with db.async_transaction(engine.pool) as conn:
+        timing = await due.timing(conn, delivery_id)
+        if timing is None:
+            return
+        at = timing.held_until() if timing.status is DeliveryStatus.scheduled else None
+        if timing.status is DeliveryStatus.ready and timing.is_stale(timing.post_date):
+            at = timing.now if await arrows.restage(conn, delivery_id, TOO_OLD) else None
+        if at:
+            await engine.wake(conn, "prepare", delivery_id, at)
+
+
+async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
+    platform, parcel = await gathered(engine, delivery, with_data=True)
+
+    async def checkpoint(staged: BaseModel) -> None:
+        async with engine.pool.connection() as conn:
+            if not await arrows.checkpoint(conn, delivery.id, claim, staged.model_dump(mode="json")):
+                raise ClaimLost
+        engine.reached("checkpoint")
+
+    async with access.watched(engine.pool, engine.settings, parcel.login):
+        return await platform.prepare(engine.http, parcel, staged_state(platform, delivery), checkpoint)
+
+
+async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:
+    async with db.async_transaction(engine.pool) as conn:
+        ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
+        # The job for post_date, which comes a head start early, may have come and gone while we were preparing.
+        head_start = timedelta(seconds=waking.HEAD_START_S + 1)
+        if ready and ready.wake_at and ready.wake_at - head_start <= await db.async_now(conn):
+            await engine.wake(conn, "publish", ready.id, ready.wake_at)
+    engine.reached("ready")
+    return ready
+
+
+@contextlib.asynccontextmanager
+async def _renewing(engine: Engine, delivery_id: int, claim: str) -> AsyncIterator[None]:
+    """Keeps the lease while a large upload takes its time; a dead process stops renewing."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(PREPARE_LEASE_S / 3)
+            with contextlib.suppress(*DATABASE_GONE):  # the next try, or the checkpoint, will tell
+                async with engine.pool.connection() as conn:
+                    await arrows.renew(conn, delivery_id, claim, PREPARE_LEASE_S)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewing
+
+
+async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
+    """preparing → scheduled with its checkpoints: the next worker goes on at once, not when our lease has run out."""
+    async with db.async_transaction(engine.pool) as conn:
+        moved = await arrows.give_back(
+            conn,
+            delivery.id,
+            claim,
+            not_before=None,
+            faults=0,
+            restage=False,
+            new_key=False,
+            sentence="The worker that prepared it was stopped; another goes on from there.",
+            detail={},
+        )
+        if moved and moved.wake_at:
+            now = await db.async_now(conn)
+            await engine.wake(conn, "publish" if moved.wake_at <= now else "prepare", delivery.id, now)
+
+
+def _deadly(deaths: int) -> Refused:
+    return Refused(
+        f"{deaths} workers ended while they prepared it.",
+        code="workers_end",
+        next_step="Replace its pictures or videos by smaller ones, then try again.",
+    )

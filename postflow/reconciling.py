@@ -1,0 +1,162 @@
+"""The story after a lost answer: unknown → published | scheduled | attention. It asks the network, and sends nothing."""
+
+import asyncio
+import secrets
+from datetime import datetime, timedelta
+
+import structlog
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from pydantic import BaseModel
+
+from postflow import access, arrows, db, due, notices, outcomes
+from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
+from postflow.errors import PublishError, Refused, Retry
+from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, SafeToResend, Verdict
+from postflow.platforms.base import Platform
+
+log = structlog.stdlib.get_logger("postflow.reconciling")
+
+#: A look may last as long as so many requests, and ends so long before its lease does.
+LOOK_LEASE_REQUESTS, LOOK_MARGIN_S = 4, 5.0
+
+
+async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Asks the network whether it went out. Returns the row when it is decided."""
+    claim = secrets.token_hex(8)
+    lease_s = engine.settings.request_timeout_s * LOOK_LEASE_REQUESTS
+    async with engine.pool.connection() as conn:
+        delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
+        if delivery is None:
+            return None
+        taken, now = await due.taken_remote_ids(conn, delivery), await db.async_now(conn)
+    engine.reached("looking")
+    try:
+        platform, parcel = await gathered(engine, delivery, with_data=False)
+        staged = staged_state(platform, delivery)
+        if staged is None:
+            raise Refused("What was prepared for it is gone.", code="stage_lost")
+        async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
+            verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
+        engine.reached("looked")
+        if isinstance(verdict, Found):
+            return await outcomes.published(engine, delivery, None, platform, parcel, verdict.receipt)
+        return await _decided(engine, delivery, claim, verdict)
+    except PublishError as error:
+        return await _cannot_look(engine, delivery, claim, error)
+    except asyncio.CancelledError:
+        await _hand_back(engine, delivery, claim)
+        raise
+    except DATABASE_GONE:
+        raise
+    except UniqueViolation:  # another delivery with the same words was found to be it at the same instant
+        return await _cannot_look(engine, delivery, claim, _taken())
+    except TimeoutError:
+        return await _cannot_look(engine, delivery, claim, _slow())
+    except Exception as error:
+        log.exception("looking ended unexpectedly", delivery=delivery.id)
+        return await _cannot_look(
+            engine, delivery, claim, outcomes.unmapped(error, "PostFlow looked whether it is out")
+        )
+
+
+async def _looked(
+    engine: Engine,
+    delivery: Delivery,
+    platform: Platform,
+    parcel: Outgoing,
+    staged: BaseModel,
+    taken: frozenset[str],
+    now: datetime,
+) -> Verdict:
+    sent_at = delivery.sent_at or delivery.status_at
+    attempt = Attempt(
+        attempt_no=delivery.attempt_no,
+        first_sent_at=delivery.first_sent_at or sent_at,
+        sent_at=sent_at,
+        looks=delivery.looks,
+        absent_looks=delivery.absent_looks,
+        first_absent_at=delivery.first_absent_at,
+        taken_remote_ids=taken,
+        now=now,
+    )
+    async with access.watched(engine.pool, engine.settings, parcel.login):
+        return await platform.reconcile(engine.http, parcel, staged, attempt)
+
+
+async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:
+    async with db.async_transaction(engine.pool) as conn:
+        if isinstance(verdict, LookAgain):
+            at = await db.async_now(conn) + timedelta(seconds=verdict.in_s)
+            if await arrows.look_again(conn, delivery.id, claim, at, absent=verdict.absent, sentence=verdict.why):
+                await engine.wake(conn, "reconcile", delivery.id, at)
+            return None
+        if isinstance(verdict, SafeToResend) and delivery.faults >= engine.settings.max_faults:
+            why = (
+                f"It was sent {delivery.faults + 1} times, each time without an answer, and is not there. {verdict.why}"
+            )
+            return await _attention(engine, conn, delivery, claim, "never_answered", why)
+        if isinstance(verdict, SafeToResend):
+            pause_s = outcomes.backoff(engine.settings.backoff_s, delivery.faults - 1) if delivery.faults else None
+            moved = await arrows.send_again(
+                conn,
+                delivery.id,
+                claim,
+                not_before=await db.async_now(conn) + timedelta(seconds=pause_s) if pause_s else None,
+                new_key=verdict.new_key,
+                restage=verdict.restage,
+                settled=verdict.settled,
+                sentence=f"{verdict.why} Sending it again.",
+            )
+            if moved:
+                await engine.wake(conn, "publish", delivery.id, moved.wake_at or moved.status_at)
+            return moved
+        why = verdict.why if not isinstance(verdict, Found) else ""
+        return await _attention(engine, conn, delivery, claim, "undecidable", why)
+
+
+async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> Delivery | None:
+    """A dead token cannot read: look again once the account is back, and ask the person after a day."""
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        waited = now - (delivery.sent_at or delivery.status_at)
+        if isinstance(error, Refused) or waited > timedelta(days=1):
+            return await _attention(engine, conn, delivery, claim, error.code, error.sentence)
+        at = now + timedelta(seconds=getattr(error, "retry_in_s", None) or 600)
+        if await arrows.look_again(conn, delivery.id, claim, at, absent=None, sentence=error.sentence):
+            await engine.wake(conn, "reconcile", delivery.id, at)
+    return None
+
+
+async def _attention(
+    engine: Engine, conn: AsyncConnection, delivery: Delivery, claim: str, code: str, why: str
+) -> Delivery | None:
+    log.warning("attention", delivery=delivery.id, reason=code, why=why)
+    moved = await arrows.mark_attention(
+        conn,
+        delivery.id,
+        claim,
+        code=code,
+        sentence=why,
+        next_step="Look at the account: if the post is there, say so; if it is not, send it again.",
+    )
+    await notices.not_published(conn, engine.settings, moved)
+    return moved
+
+
+async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        why = "The worker that looked was stopped; another looks."
+        if await arrows.look_again(conn, delivery.id, claim, now, absent=None, sentence=why):
+            await engine.wake(conn, "reconcile", delivery.id, now)
+
+
+def _taken() -> Retry:
+    return Retry(
+        "Another post with the same words was found to be the one on the network; looking once more.", retry_in_s=30
+    )
+
+
+def _slow() -> Retry:
+    return Retry("The network was too slow to be looked through; looking again later.", retry_in_s=600)

@@ -1,0 +1,60 @@
+"""The story of whatever overslept: workers die, jobs get lost, the rows tell."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from psycopg import AsyncConnection
+
+from postflow import db, due, preparing, publishing, waking
+from postflow.due import Overslept
+from postflow.engine import Engine
+from postflow.models import DeliveryStatus
+
+log = structlog.stdlib.get_logger("postflow.sweeping")
+
+
+async def sweep(engine: Engine) -> dict[str, int]:
+    """Takes up what dead workers left and what lost its wake-up. Safe to run anywhere, any time, side by side.
+
+    Each kind is a short transaction of its own: a sweep that is cut short has done what it has done.
+    """
+    found = {
+        "sending": await _lose_sending(engine),
+        "preparing": await _drop_preparing(engine),
+        "asleep": await _wake_the_overslept(engine),
+    }
+    if any(found.values()):
+        log.warning("swept", **found)
+    return found
+
+
+async def _lose_sending(engine: Engine) -> int:
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        longest_s = engine.settings.request_timeout_s + publishing.SEND_MARGIN_S
+        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s), longest_s)
+        return await _wake(conn, [("reconcile", row, row.wake_at or now) for row in lost])
+
+
+async def _drop_preparing(engine: Engine) -> int:
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        dropped = await due.drop_preparing(conn, preparing.PREPARE_LEASE_S)
+        return await _wake(conn, [("publish" if row.is_due(now) else "prepare", row, now) for row in dropped])
+
+
+async def _wake_the_overslept(engine: Engine) -> int:
+    async with db.async_transaction(engine.pool) as conn:
+        now = await db.async_now(conn)
+        asleep = await due.overslept(conn)
+        return await _wake(conn, [(_story(row), row, now) for row in asleep])
+
+
+def _story(row: Overslept) -> str:
+    return "reconcile" if row.status is DeliveryStatus.unknown else "publish"
+
+
+async def _wake(conn: AsyncConnection, wanted: Sequence[tuple[str, Overslept, datetime]]) -> int:
+    await waking.wake_all(conn, [(story, row.id, at) for story, row, at in wanted])
+    return len(wanted)
