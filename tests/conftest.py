@@ -4,6 +4,7 @@ postgres       one server per test process: TEST_DATABASE_URL, or our own that d
 template       a database migrated once
 database_url   a fresh copy of it, dropped afterwards
 db             a connection to that copy, in autocommit
+sandbox        pretended networks, nobody else's
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import pytest
 from psycopg import conninfo, sql
 
 from postflow import embedded, migrate
+from sandbox import Sandbox
 
 UrlOf = Callable[[str], str]
 
@@ -67,6 +69,13 @@ async def adb(database_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as conn:
         await conn.execute("SET TIME ZONE 'UTC'")
         yield conn
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Each test has its own, which starts in milliseconds: what another test sent or set is never seen here."""
+    with Sandbox.start() as running:
+        yield running
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from postflow import db as database
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
-from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 
-__all__ = ["ada", "engine", "sandbox", "settings", "start_worker"]
+__all__ = ["ada", "engine", "settings", "start_worker"]
 
 
 @pytest.fixture

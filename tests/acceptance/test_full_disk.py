@@ -14,9 +14,9 @@ from sandbox import Sandbox
 from sandbox.ledger import RequestEntry
 from tests.acceptance.test_operations import transactions
 from tests.acceptance.test_workers import Start, start_worker, until
-from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 
-__all__ = ["ada", "engine", "sandbox", "settings", "start_worker"]
+__all__ = ["ada", "engine", "settings", "start_worker"]
 
 POSTS = {"instance": "mastodon", "method": "POST", "path": "/api/v1/statuses$"}
 PUBLISHED = "SELECT count(*) FROM deliveries WHERE status = 'published'"

@@ -31,12 +31,6 @@ Fields = list[tuple[str, Any]]
 NETWORKS = ("mastodon", "pixelfed", "instagram")
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(port=0) as running:
-        yield running
-
-
 @pytest.fixture
 def ada(
     settings: config.Settings, sandbox: Sandbox, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch

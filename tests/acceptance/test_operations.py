@@ -16,12 +16,12 @@ from postflow import db as database
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
-from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 from tests.engine.test_bad_input import make_read_only, read_only
 from tests.engine.test_periodic_runs import dead_workers_job
 from worker import periodic
 
-__all__ = ["ada", "engine", "read_only", "sandbox", "settings", "start_worker"]
+__all__ = ["ada", "engine", "read_only", "settings", "start_worker"]
 
 POSTS = {"instance": "mastodon", "method": "POST", "path": "/api/v1/statuses$"}
 SENDING = "SELECT count(*) FROM deliveries WHERE status = 'sending'"

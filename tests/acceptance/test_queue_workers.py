@@ -12,9 +12,9 @@ from postflow import config
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
-from tests.engine.conftest import a_picture, ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 
-__all__ = ["ada", "engine", "sandbox", "settings"]
+__all__ = ["ada", "engine", "settings"]
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
 LISTENING = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'postflow bell %'"

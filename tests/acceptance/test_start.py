@@ -13,11 +13,11 @@ import psycopg
 
 from postflow import config, runs
 from postflow import db as database
-from tests.engine.conftest import ada, sandbox, settings
+from tests.engine.conftest import ada, settings
 from tests.pooler import transaction_pooler
 from worker import periodic
 
-__all__ = ["ada", "sandbox", "settings"]
+__all__ = ["ada", "settings"]
 
 STOCK = [sys.executable, "-m", "procrastinate", "--app=worker.app.app"]
 WORKER = [*STOCK, "worker"]

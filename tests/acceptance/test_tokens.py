@@ -34,12 +34,6 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(port=0) as running:
-        yield running
-
-
-@pytest.fixture
 def app(settings: config.Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """Served for real as well: Instagram fetches pictures from us."""
     served: list[Flask] = []

@@ -10,9 +10,9 @@ from postflow import config, waking
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
-from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 
-__all__ = ["ada", "engine", "sandbox", "settings"]
+__all__ = ["ada", "engine", "settings"]
 
 MANY = 60  # more than a worker does at once
 FAILED = "SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'from_the_future' AND status = 'failed'"

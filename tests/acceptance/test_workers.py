@@ -13,9 +13,9 @@ import pytest
 from postflow import config, sweeping
 from postflow.engine import Engine
 from sandbox import Sandbox
-from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 
-__all__ = ["ada", "engine", "sandbox", "settings"]
+__all__ = ["ada", "engine", "settings"]
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
 COMMAND = [sys.executable, "-m", "procrastinate", "--app=worker.app.app", "worker"]

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -18,12 +18,6 @@ from postflow.models import Attachment, Content, Credentials, Delivery, NewPost
 from sandbox import Sandbox
 
 KEY = base64.urlsafe_b64encode(b"0123456789abcdef0123456789abcdef").decode()
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(port=0) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A post that is changed after it was prepared: only the new version goes out, and nothing of the old is used."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,12 +12,6 @@ from postflow.models import Attachment, Content, Delivery, NewPost
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
 
 
 def version(account: int, text: str, *, media: tuple[int, ...] = (), thread: tuple[str, ...] = ()) -> NewPost:

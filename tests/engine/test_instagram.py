@@ -23,12 +23,6 @@ Post = Callable[[str], Delivery]
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start(port=0) as running:
-        yield running
-
-
-@pytest.fixture
 def settings(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[config.Settings]:
     """With a web app behind the public address, from which the sandbox fetches, and republishing left to PostFlow."""
     with make_server("127.0.0.1", 0, lambda environ, start: app(environ, start), threaded=True) as server:

@@ -41,9 +41,8 @@ def workers() -> Iterator[kills.Workers]:
 
 
 @pytest.fixture
-def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> Iterator[kills.Loop]:
-    yield kills.Loop(workers, db, engine, sandbox)
-    sandbox.faults.clear()
+def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> kills.Loop:
+    return kills.Loop(workers, db, engine, sandbox)
 
 
 @pytest.mark.parametrize("instance", FAMILY)

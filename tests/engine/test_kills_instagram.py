@@ -14,10 +14,10 @@ from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine import kills
 from tests.engine.conftest import a_picture, scheduled, status_of
-from tests.engine.test_instagram import connected, sandbox, settings
+from tests.engine.test_instagram import connected, settings
 from tests.postflow.test_uploads import mp4
 
-__all__ = ["sandbox", "settings"]
+__all__ = ["settings"]
 
 Account = Callable[[], Awaitable[int]]
 
@@ -41,10 +41,9 @@ def workers() -> Iterator[kills.Workers]:
 
 
 @pytest.fixture
-def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> Iterator[kills.Loop]:
+def loop(workers: kills.Workers, db: psycopg.Connection, engine: Engine, sandbox: Sandbox) -> kills.Loop:
     sandbox.configure("instagram", carousel_processing_s=0.0)
-    yield kills.Loop(workers, db, engine, sandbox)
-    sandbox.faults.clear()
+    return kills.Loop(workers, db, engine, sandbox)
 
 
 @pytest.fixture

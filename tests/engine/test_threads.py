@@ -1,8 +1,6 @@
 """A thread goes out in order: a part that failed, is unknown, or was cancelled holds those after it, and says so."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import psycopg
 import pytest
@@ -18,14 +16,6 @@ from tests.engine.lifetime import states
 
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 LISTING = {"method": "GET", "path": "/accounts/[^/]+/statuses$"}
-#: The sandbox outlives a test, and so do its accounts.
-NUMBERS = count()
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
 
 
 class Thread:
@@ -98,7 +88,7 @@ async def thread(
     ada: int,
     instance: str,
 ) -> Thread:
-    handle = f"threader{next(NUMBERS)}"
+    handle = "threader"
     account = await an_account(db, engine, sandbox, ada, instance, handle)
     return Thread(db, engine, sandbox, ada, account, handle)
 

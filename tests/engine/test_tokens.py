@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
@@ -19,13 +18,6 @@ from tests.engine.connected import connected, state_of, token_of
 
 Steps = defaultdict[str, asyncio.Event]
 SOON = timedelta(days=20)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """One to each test: these turn its clock."""
-    with Sandbox.start(port=0) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,6 @@ from postflow.models import (
     Outgoing,
     OutgoingMedia,
     Receipt,
-    Server,
     utc_now,
 )
 from postflow.platforms.base import Platform
@@ -36,20 +35,15 @@ from tests.platforms.fourth import server
 from tests.platforms.networks import BY_NAME, NETWORKS, OURS, Network
 
 
-@pytest.fixture(scope="session")
-def shared_sandbox() -> Iterator[Sandbox]:
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """With every network that the suite knows, one that speaks another protocol among them."""
     with Sandbox.start() as running:
         server.teach(running)
         for network in NETWORKS:
             if network.software:
                 running.add_instance(network.software, network.version, name=network.name, **network.options)
         yield running
-
-
-@pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield shared_sandbox
-    shared_sandbox.faults.clear()
 
 
 @pytest.fixture
@@ -159,8 +153,6 @@ class Case:
 
 
 Start = Callable[..., Any]
-#: Servers asked before, by address; none of them changes what it takes while the tests run.
-SEEN: dict[str, Server] = {}
 
 
 @pytest.fixture
@@ -179,7 +171,7 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
         outgoing = Outgoing(
             delivery_id=1,
             login=login(platform, known),
-            server=SEEN.get(known.url) or SEEN.setdefault(known.url, await platform.server(http, known.url)),
+            server=await platform.server(http, known.url),
             content=Content(attachments=tuple(Attachment(media_id=one.media_id) for one in media), **content),
             media=media,
             reply_to_remote_id=None,

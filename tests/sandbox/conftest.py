@@ -13,12 +13,6 @@ Picture = Callable[..., bytes]
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start() as running:
-        yield running
-
-
-@pytest.fixture
 def http() -> Iterator[httpx.Client]:
     headers = {"Accept": "application/json", "User-Agent": "PostFlow-tests/1"}
     with httpx.Client(headers=headers, timeout=10, trust_env=False) as client:

@@ -20,7 +20,6 @@ from werkzeug.test import TestResponse
 from postflow import accounts, config, platforms, servers, users
 from postflow.models import Credentials, Limits, Profile, Server, utc_now
 from postflow.platforms.instagram import Instagram
-from sandbox import Sandbox
 from web import app as web_app
 from web import database
 
@@ -136,9 +135,3 @@ def an_account(conn: psycopg.Connection, email: str, platform: str, limits: Limi
         keys=[SecretStr(Fernet.generate_key().decode())],
     )
     return made.id
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox.start() as running:
-        yield running
