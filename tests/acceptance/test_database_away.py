@@ -84,7 +84,7 @@ async def test_a_worker_outlives_a_stopped_database_and_sends_what_fell_due_once
     assert worker.poll() is None
     server._launch()
     with psycopg.connect(server.url(), autocommit=True) as conn:
-        until(conn, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1, patience_s=75)
+        until(conn, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1)
         [sent_late] = conn.execute(
             "SELECT sent_at > post_date FROM deliveries JOIN posts ON posts.id = post_id"
         ).fetchall()

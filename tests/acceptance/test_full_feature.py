@@ -161,7 +161,7 @@ def test_everything_typed_into_the_pages_arrives_on_each_network(
     )
     publish(ada, a_carousel(account(db, "instagram"), pictures[:3]))
     start_worker()
-    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 7, patience_s=90)
+    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 7)
     compare_toot(the_status(sandbox, "mastodon", "Four views of the sea."))
     compare_poll(the_status(sandbox, "mastodon", "Which sea?"))
     compare_thread([the_status(sandbox, "mastodon", f"A walk, part {part}.") for part in ("one", "two", "three")])
@@ -246,7 +246,7 @@ def test_a_phone_s_photo_arrives_upright_within_limits_and_without_its_place_on_
     publish(ada, [*gif, ("account", account(db, "mastodon"))])
     assert "is not taken there" in checked(ada, [*gif, ("account", account(db, "instagram"))])
     start_worker()
-    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 4, patience_s=90)
+    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 4)
     [wave] = the_status(sandbox, "mastodon", "it waves").media
     assert wave.sha256 == hashlib.sha256(moving).hexdigest()  # passed on as it is, or it would stand still
     for network in NETWORKS:

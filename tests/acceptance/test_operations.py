@@ -19,6 +19,7 @@ from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 from tests.engine.test_bad_input import make_read_only, read_only
 from tests.engine.test_periodic_runs import dead_workers_job
+from tests.patience import PATIENCE_S
 from worker import periodic
 
 __all__ = ["ada", "engine", "read_only", "settings", "start_worker"]
@@ -45,7 +46,7 @@ async def test_a_worker_told_to_stop_finishes_what_it_sends(
     worker = start_worker()
     until(db, SENDING, 1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert db.execute("SELECT status FROM deliveries").fetchone() == ("published",)
     assert sandbox.ledger.times_published("sent while the worker stops") == 1
 
@@ -60,14 +61,14 @@ async def test_what_takes_longer_than_the_stop_may_is_handed_back_and_looked_up_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("POSTFLOW_STOP_S", "0.5")
-    monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "60")
+    monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "120")
     account = await an_account(db, engine, sandbox, ada, "mastodon", "slowpoke")
-    sandbox.faults.add("slow", **POSTS, times=1, when="after", seconds=20)
+    sandbox.faults.add("slow", **POSTS, times=1, when="after", seconds=1000)
     scheduled(db, settings, ada, (account,), "slower than the stop")
     worker = start_worker()
     until(db, SENDING, 1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0, "well before the answer would have come"
+    assert worker.wait(PATIENCE_S) == 0, "before the answer would have come"
     assert db.execute("SELECT status, claim, error_code FROM deliveries").fetchone() == (
         "unknown",
         None,
@@ -88,14 +89,14 @@ async def test_a_half_made_upload_is_handed_back_to_the_next_worker_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("POSTFLOW_STOP_S", "0.5")
-    monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "60")
+    monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "120")
     account = await an_account(db, engine, sandbox, ada, "mastodon", "uploader")
-    sandbox.faults.add("slow", instance="mastodon", method="POST", path="/api/v2/media$", times=1, seconds=20)
+    sandbox.faults.add("slow", instance="mastodon", method="POST", path="/api/v2/media$", times=1, seconds=1000)
     scheduled(db, settings, ada, (account,), "its picture takes long", media=(a_picture(db, ada),))
     worker = start_worker()
     until(db, "SELECT count(*) FROM deliveries WHERE status = 'preparing'", 1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(15) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert db.execute("SELECT status, claim FROM deliveries").fetchone() == ("scheduled", None)
     start_worker()
     until(db, PUBLISHED, 1)

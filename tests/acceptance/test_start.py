@@ -14,6 +14,7 @@ import psycopg
 from postflow import config, runs
 from postflow import db as database
 from tests.engine.conftest import ada, settings
+from tests.patience import PATIENCE_S
 from tests.pooler import transaction_pooler
 from worker import periodic
 
@@ -28,7 +29,7 @@ def run(
     command: list[str], environment: Mapping[str, str] | None = None, *, without: str = ""
 ) -> "subprocess.CompletedProcess[str]":
     given = {name: value for name, value in os.environ.items() if name != without} | dict(environment or {})
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_it_lists_every_periodic_job_with_its_next_run(settings: config.Settings, db: psycopg.Connection) -> None:
@@ -144,7 +145,7 @@ def test_it_waits_for_a_database_that_is_away_and_can_be_told_to_stop_meanwhile(
                 if "the worker begins anew" in line:
                     break
             worker.send_signal(signal.SIGTERM)
-            rest = worker.communicate(timeout=30)[1]
+            rest = worker.communicate(timeout=PATIENCE_S)[1]
         finally:
             worker.kill()
     assert worker.returncode == 0, rest

@@ -111,7 +111,7 @@ def test_a_post_held_by_a_dead_token_is_named_and_goes_out_once_after_connecting
         assert "held until it is back" in shown and "in three days" in shown
     assert _one(db, "SELECT body FROM notices").count("- ") == 2
     connect(ada, sandbox, network)
-    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1, patience_s=15)
+    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1)
     assert sandbox.ledger.times_published("held until it is back") == 1
     assert _one(db, "SELECT max(faults) FROM deliveries") == 0
     assert "must be connected again" not in ada.get("/").text

@@ -11,6 +11,7 @@ from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
 from tests.engine.conftest import ada, an_account, engine, scheduled, settings
+from tests.patience import PATIENCE_S
 
 __all__ = ["ada", "engine", "settings"]
 
@@ -42,7 +43,7 @@ async def test_jobs_of_an_unknown_task_fail_by_name_and_hold_nobody_up(
             until(db, FAILED, MANY)
             until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1)
             worker.terminate()
-            assert worker.wait(30) == 0
+            assert worker.wait(PATIENCE_S) == 0
         finally:
             worker.kill()
     assert sandbox.ledger.times_published("goes on among strangers") == 1

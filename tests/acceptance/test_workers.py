@@ -14,6 +14,7 @@ from postflow import config, sweeping
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.engine.conftest import ada, an_account, engine, scheduled, settings
+from tests.patience import PATIENCE_S
 
 __all__ = ["ada", "engine", "settings"]
 
@@ -36,7 +37,7 @@ def start_worker(settings: config.Settings) -> Iterator[Start]:
         worker.wait()
 
 
-def until(conn: psycopg.Connection, query: str, wanted: int, patience_s: float = 60) -> None:
+def until(conn: psycopg.Connection, query: str, wanted: int, patience_s: float = PATIENCE_S) -> None:
     give_up = time.monotonic() + patience_s
     while True:
         row = conn.execute(query.encode()).fetchone()
@@ -83,7 +84,7 @@ async def test_a_worker_killed_while_it_sends_leaves_a_post_that_is_out_exactly_
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second' WHERE status = 'sending'")
     await sweeping.sweep(engine)
     start_worker()
-    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1, patience_s=90)
+    until(db, "SELECT count(*) FROM deliveries WHERE status = 'published'", 1)
     assert sandbox.ledger.times_published("its worker is killed") == 1
 
 
@@ -91,7 +92,7 @@ def test_a_worker_told_to_stop_ends_cleanly(db: psycopg.Connection, start_worker
     worker = start_worker()
     until(db, "SELECT count(*) FROM procrastinate_workers", 1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(PATIENCE_S) == 0
 
 
 async def test_rolling_back_leaves_neither_post_nor_job(

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from tests.patience import PATIENCE_S
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Open = Callable[..., Page]
 
@@ -54,11 +56,11 @@ def running() -> Iterator[Running]:
             yield Running(f"http://localhost:{port}", the_password(terminal))
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def the_password(terminal: Path) -> str:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up:
         if found := re.search(r"with the password (\S+)", terminal.read_text()):
             return found[1]
@@ -104,7 +106,7 @@ def signed_in(running: Running, chromium: Browser) -> Iterator[Open]:
         context = chromium.new_context(base_url=running.url, viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(45_000)
+        page.set_default_timeout(PATIENCE_S * 1000)
         page.on("console", lambda said: refused.append(said.text) if _is_refusal(said) else None)
         page.on("pageerror", lambda error: refused.append(str(error)))
         page.goto("/")

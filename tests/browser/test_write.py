@@ -6,6 +6,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
+from tests.patience import PATIENCE_S
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -96,7 +97,7 @@ def test_an_open_page_outlives_a_server_that_is_away_for_a_moment(signed_in: Ope
     page.clock.install()
     page.goto("/?view=upcoming")
     page.route("**/?view=upcoming**", lambda route: route.fulfill(status=503, body="<p>The database is away</p>"))
-    with page.expect_response(lambda answer: answer.status == 503, timeout=20_000):
+    with page.expect_response(lambda answer: answer.status == 503, timeout=PATIENCE_S * 1000):
         page.clock.fast_forward(31_000)
     expect(page.locator(".post-text", has_text="due in some years")).to_be_visible()
     expect(page.get_by_text("The database is away")).to_have_count(0)

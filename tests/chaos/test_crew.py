@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.crew import Crew, Process
+from tests.patience import PATIENCE_S
 
 
 def asleep(command: list[str], name: str) -> Process:
@@ -20,7 +21,7 @@ def crew() -> Iterator[Crew]:
     crew.begin(2)
     yield crew
     for process in crew.end():
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def states(crew: Crew) -> list[str]:

@@ -21,6 +21,13 @@ from worker import noting, periodic
 
 
 @pytest.fixture
+def settings(settings: config.Settings) -> config.Settings:
+    """With no job of every minute but one, which `jobs` leaves out: a minute may begin in the middle of a test."""
+    in_twelve_hours = datetime.now(UTC) + timedelta(hours=12)
+    return settings.model_copy(update={"sweep_cron": f"0 {in_twelve_hours.hour} * * *"})
+
+
+@pytest.fixture
 def planned(
     engine: Engine, settings: config.Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> Engine:
@@ -83,7 +90,8 @@ def test_every_periodic_job_has_a_task_of_its_name() -> None:
 
 def jobs(db: psycopg.Connection, status: str = "todo") -> list[str]:
     rows = db.execute(
-        "SELECT task_name FROM procrastinate_jobs WHERE status::text = %s ORDER BY 1", [status]
+        "SELECT task_name FROM procrastinate_jobs WHERE status::text = %s AND task_name <> 'tell_people' ORDER BY 1",
+        [status],
     ).fetchall()
     return [name for (name,) in rows]
 
@@ -111,7 +119,7 @@ async def test_ticks_of_many_workers_at_once_make_each_run_once(
 ) -> None:
     make_due(db, *(job.name for job in periodic.JOBS))
     await asyncio.gather(*(periodic.tick(timestamp=minute) for minute in range(6)))
-    assert jobs(db) == sorted(job.name for job in periodic.JOBS)
+    assert jobs(db) == sorted({job.name for job in periodic.JOBS} - {"tell_people"})
 
 
 async def test_runs_missed_while_no_worker_ran_are_made_up_for_by_one(

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from postflow import dev, embedded
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for survivors")
 
@@ -48,7 +49,7 @@ def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
@@ -57,7 +58,7 @@ def test_it_answers_and_ends_without_a_trace(started, home: Path, sig: signal.Si
     everybody = family(process.pid)
     assert len(everybody) > 8, "the database with its helpers, the sandbox, two of gunicorn's, a worker"
     process.send_signal(sig)
-    assert process.wait(60) == 0, (home / "terminal").read_text()
+    assert process.wait(PATIENCE_S) == 0, (home / "terminal").read_text()
     assert survivors(everybody) == []
     assert not answers(port, "/healthz")
     assert not answers(sandbox_port, "/")

@@ -16,6 +16,7 @@ import pytest
 
 from postflow import embedded, errors
 from postflow.embedded import binaries, place
+from tests.patience import PATIENCE_S
 
 #: Starts a server on argv[1], prints its URL and waits to be killed.
 SUPERVISOR = """
@@ -110,7 +111,7 @@ def test_an_orphaned_server_is_ended_before_the_next_begins(home: Path):
         wait_for(lambda: list(sockets.glob(".s.PGSQL.5432")))
         with embedded.EmbeddedPostgres(home) as server:
             assert rows(server.url()) == [("kept",)]
-            assert orphan.wait(10) == 0
+            assert orphan.wait(PATIENCE_S) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             orphan.kill()

@@ -13,6 +13,7 @@ from procrastinate import schema
 
 from postflow import db as database
 from postflow import errors, migrate
+from tests.patience import PATIENCE_S
 
 
 def revisions():
@@ -63,7 +64,7 @@ def test_migrating_twice_changes_nothing(database_url: str, db: psycopg.Connecti
 
 def test_three_at_once_all_succeed(empty_database_url: str):
     runs = [start_migrating(empty_database_url) for _ in range(3)]
-    assert [(run.wait(60), run.stderr_text()) for run in runs] == [(0, "")] * 3
+    assert [(run.wait(PATIENCE_S), run.stderr_text()) for run in runs] == [(0, "")] * 3
     with psycopg.connect(empty_database_url) as conn:
         database.check_schema(conn)
 
@@ -76,7 +77,7 @@ def test_a_run_killed_half_way_is_finished_by_the_next(empty_database_url: str):
         killed = start_migrating(empty_database_url)
         wait_until_blocked(empty_database_url)
         killed.process.kill()
-        assert (killed.wait(10), killed.stderr_text()) == (-signal.SIGKILL, "")
+        assert (killed.wait(PATIENCE_S), killed.stderr_text()) == (-signal.SIGKILL, "")
         conn.execute("ROLLBACK")
 
         migrate.upgrade(empty_database_url)

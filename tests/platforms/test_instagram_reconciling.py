@@ -94,7 +94,9 @@ async def test_a_quota_that_cannot_be_read_is_no_proof(start: Start) -> None:
     assert isinstance(await case.look(absent_for_s=day, sent_s_ago=day, absent_looks=99), Undecidable)
 
 
-async def test_a_container_that_may_be_out_by_now_is_asked_before_it_goes_again(start: Start) -> None:
+async def test_a_container_that_may_be_out_by_now_is_asked_before_it_goes_again(start: Start, sandbox: Sandbox) -> None:
+    """Where publishing it a second time makes a second post."""
+    sandbox.configure("instagram-login", second_publish="again")
     case = await start("instagram-login")
     await lost(case, "drop_after_commit")
     case.changed(sent_ago_s=900.0)
@@ -285,8 +287,7 @@ async def test_after_a_day_without_an_answer_a_person_is_asked(start: Start) -> 
     assert isinstance(await case.look(sent_s_ago=25 * 3600), Undecidable)
 
 
-async def test_a_reel_is_found_by_its_kind(start: Start) -> None:
-    """A picture with the same words does not stand for it."""
+async def test_a_picture_with_the_same_words_is_not_taken_for_a_reel(start: Start) -> None:
     case = await start("instagram-login")
     receipt = await case.publish()
     (media,) = case.outgoing.media

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from postflow import counting
 from postflow.models import Limits
+from tests.patience import PATIENCE_S
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "counting_cases.json").read_text())
 SCRIPT = Path(__file__).parents[2] / "web" / "static" / "js" / "counting.js"
@@ -43,7 +44,7 @@ def in_the_browser(cases: Sequence[dict[str, Any]], tmp_path: Path) -> list[int]
         "console.log(JSON.stringify(counts));\n"
     )
     told = subprocess.run(
-        [node, str(check)], input=json.dumps(cases), capture_output=True, text=True, check=False, timeout=60
+        [node, str(check)], input=json.dumps(cases), capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert told.returncode == 0, told.stderr
     return json.loads(told.stdout)

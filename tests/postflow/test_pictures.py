@@ -43,14 +43,23 @@ def a_zip() -> bytes:
     return out.getvalue()
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+PNG, IEND = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG of a hundred bytes that claims to be huge."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+    return PNG + head + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + IEND
+
+
+def whole_png(width: int, height: int) -> bytes:
+    """One that can be decoded: black, one bit a pixel, some kilobytes."""
+    rows = zlib.compress(b"\0" * (height * (1 + (width + 7) // 8)))
+    return PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) + chunk(b"IDAT", rows) + IEND
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +104,6 @@ def test_a_sideways_phone_photo_leaves_upright_within_limits_and_without_metadat
         ("page.jpg", b"<!doctype html><script>"),
         ("scan.jpg", saved(red(), "TIFF")),
         ("bomb.png", bomb(50_000, 50_000)),
-        ("big.png", bomb(12_000, 12_000)),
         ("cut.jpg", saved(Image.effect_noise((300, 300), 50), "JPEG")[:9000]),
         ("cut.png", saved(Image.effect_noise((300, 300), 50), "PNG")[:9000]),
         ("cut.gif", moving_gif()[:-20]),
@@ -113,6 +121,23 @@ def test_a_file_that_is_not_what_it_seems_is_refused_by_name(name: str, data: by
         uploads.inspect(data, name)
     [sentence] = refused.value.fields["media"]
     assert sentence.startswith(f"“{name}” cannot be used: ") and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (bomb(50_000, 50_000), "it has far too many pixels"),
+        (whole_png(12_000, 12_000), "it has more than 120 megapixels"),
+    ],
+)
+def test_a_picture_of_more_pixels_than_any_camera_makes_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(errors.Invalid) as refused:
+        uploads.inspect(data, "big.png")
+    assert refused.value.fields["media"] == [f"“big.png” cannot be used: {why}."]
+
+
+def test_a_picture_just_below_that_is_taken() -> None:
+    assert uploads.inspect(whole_png(12_000, 9_900), "big.png").width == 12_000
 
 
 @pytest.mark.parametrize(("kind", "mime"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from sandbox import Sandbox, faults, profiles, software
+from tests.patience import PATIENCE_S
 
 
 def test_everything_python_can_do_can_be_done_over_http(sandbox, http):
@@ -166,13 +167,17 @@ def test_the_process_says_where_it_listens_and_leaves_on_sigterm(tmp_path):
         assert line.startswith("sandbox listening on http://127.0.0.1:")
         assert httpx.get(url + "/", trust_env=False).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_a_port_that_is_taken_stops_the_start_with_a_sentence(sandbox):
     port = sandbox.control_url.rpartition(":")[2]
     done = subprocess.run(
-        [sys.executable, "-m", "sandbox", "--port", port], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "sandbox", "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (done.returncode, done.stderr.startswith("The sandbox could not start:")) == (1, True)
 

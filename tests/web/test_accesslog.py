@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.patience import PATIENCE_S
 from web import accesslog
 
 SECRET = "abcDEF0123456789secret"
@@ -41,14 +42,16 @@ def told(database_url: str) -> str:
         ask(f"{base}/sign-in?next=/posts/new")
     finally:
         server.terminate()
-        rest, _ = server.communicate(timeout=30)
+        rest, _ = server.communicate(timeout=PATIENCE_S)
     return "".join(lines) + rest
 
 
 def ask(url: str, referer: str = "") -> None:
     for _ in range(100):
         try:
-            urllib.request.urlopen(urllib.request.Request(url, headers={"Referer": referer}), timeout=10).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, headers={"Referer": referer}), timeout=PATIENCE_S
+            ).close()
         except urllib.error.HTTPError as answered:
             answered.close()
         except urllib.error.URLError:
@@ -67,6 +70,10 @@ def test_neither_signed_links_nor_queries_are_written_and_each_request_has_its_n
     [line] = [line for line in told.splitlines() if "GET /m/(hidden)" in line]
     assert "status=404" in line
     assert re.search(r"request=[0-9a-f]{32}", line)
+
+
+def test_a_signed_link_is_hidden_before_it_comes_to_the_log():
+    assert accesslog.shown(f"/m/{SECRET}.signature") == "/m/(hidden)"
 
 
 def test_a_path_cannot_forge_a_line_of_the_log():

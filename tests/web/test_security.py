@@ -161,11 +161,6 @@ def test_no_form_is_taken_without_its_token(app: Flask, ada: Browser, hers: dict
     assert everything(db) == before
 
 
-def test_a_signature_that_is_not_metas_opens_nothing(app: Flask, ada: Browser):
-    for path in ("/meta/deauthorize", "/meta/data-deletion"):
-        assert app.test_client().post(path, data={"signed_request": "forged.forged"}).status_code == 400
-
-
 def test_signing_in_begins_a_new_session_and_the_one_before_is_worth_nothing(app: Flask, ada: Browser):
     fixed: Any = app.test_client()
     fixed.get("/sign-in")
