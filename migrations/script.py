@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+import psycopg
 from alembic import op
 
 SQL = Path(__file__).parent / "sql"
+_SHIPPED = resources.files("procrastinate") / "sql" / "migrations"
 
 
 def run(path: Path) -> None:
@@ -17,7 +19,18 @@ def run(path: Path) -> None:
 
 
 def run_procrastinate(names: Iterable[str]) -> None:
-    """Files that the installed Procrastinate ships (procrastinate/sql/migrations), in the order named."""
-    with resources.as_file(resources.files("procrastinate") / "sql" / "migrations") as directory:
-        for name in names:
-            run(directory / name)
+    """Files that the installed Procrastinate ships (procrastinate/sql/migrations), in the order named, each in a
+    transaction of its own: up to PostgreSQL 16 a value added to an enum cannot be used before it is committed.
+
+    What is done is noted with it, so that the next run goes on where a killed one stopped.
+    """
+    with op.get_context().autocommit_block(), resources.as_file(_SHIPPED) as directory:
+        conn = op.get_bind().connection.driver_connection
+        assert isinstance(conn, psycopg.Connection)
+        conn.execute("CREATE TABLE IF NOT EXISTS procrastinate_files_done (name text PRIMARY KEY)")
+        done = {name for (name,) in conn.execute("SELECT name FROM procrastinate_files_done")}
+        for name in (name for name in names if name not in done):
+            with conn.transaction():
+                run(directory / name)
+                conn.execute("INSERT INTO procrastinate_files_done VALUES (%s)", (name,))
+    op.execute("DROP TABLE procrastinate_files_done")  # together with noting the revision itself

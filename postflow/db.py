@@ -20,8 +20,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from postflow import errors
 
-#: The oldest PostgreSQL that is tried; docs/operations.md names it.
-OLDEST_SERVER = 15
+#: The oldest and the newest PostgreSQL that are tried, by major version; docs/operations.md names them.
+OLDEST_SERVER, NEWEST_SERVER = 15, 18
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
 _SESSION: LiteralString = "SET TIME ZONE 'UTC'"
 _NOW: LiteralString = "SELECT clock_timestamp()"

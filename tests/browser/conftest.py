@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from tests import servers
 from tests.patience import PATIENCE_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -39,7 +40,7 @@ class Running(NamedTuple):
 @pytest.fixture(scope="session")
 def running() -> Iterator[Running]:
     port, sandbox_port = free_port(1), free_port(7) + 1
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("POSTFLOW_", "DATABASE_URL"))}
+    own = servers.environment()
     command = [str(Path(sys.executable).with_name("postflow")), "dev", "--port", str(port)]
     with tempfile.TemporaryDirectory(prefix="postflow-browser-", dir="/tmp") as home:
         os.chmod(home, 0o755)  # root's database runs as somebody else

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from postflow import dev, embedded
+from tests import servers
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for survivors")
@@ -32,7 +33,7 @@ def home() -> Iterator[Path]:
 def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """The process, the port of the pages and the port of the networks."""
     port, sandbox_port = free_ports()
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("POSTFLOW_", "DATABASE_URL"))}
+    own = servers.environment()
     command = [str(Path(sys.executable).with_name("postflow")), "dev", "--bare"]
     command += ["--port", str(port), "--sandbox-port", str(sandbox_port)]
     with (home / "terminal").open("wb") as terminal:

@@ -69,11 +69,12 @@ def test_three_at_once_all_succeed(empty_database_url: str):
         database.check_schema(conn)
 
 
-def test_a_run_killed_half_way_is_finished_by_the_next(empty_database_url: str):
+@pytest.mark.parametrize("table", ["procrastinate_periodic_defers", "procrastinate_workers", "deliveries"])
+def test_a_run_killed_half_way_is_finished_by_the_next(empty_database_url: str, table: str):
     with psycopg.connect(empty_database_url, autocommit=True) as conn:
         conn.execute("BEGIN")
-        # A table of the same name, not yet committed, stops the run after a dozen files of its own.
-        conn.execute("CREATE TABLE procrastinate_periodic_defers ()")
+        # A table of the same name, not yet committed, stops the run after a dozen files of its own, or more.
+        conn.execute(f"CREATE TABLE {table} ()".encode())
         killed = start_migrating(empty_database_url)
         wait_until_blocked(empty_database_url)
         killed.process.kill()
