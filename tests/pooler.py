@@ -76,10 +76,10 @@ def _transactions(client: socket.socket, free: "queue.LifoQueue[_Session]") -> N
         session.server.sendall(message)
         if message[:1] in (b"Q", b"S"):
             for answer in _until_ready(session.server):
-                client.sendall(answer)
-                if answer == b"Z\0\0\0\5I":  # between two transactions
+                if answer == b"Z\0\0\0\5I":  # between two transactions: whoever hears of it finds the session free
                     free.put(session)
                     session = None
+                client.sendall(answer)
 
 
 def _until_ready(server: socket.socket) -> Iterator[bytes]:
