@@ -123,10 +123,10 @@ def doctor() -> None:
     """Check the settings, the database and the workers, and say what to do about each fault."""
     from postflow import doctor as checks
 
-    faults = 0
+    faults, colours = 0, {"ok": "green", "WARN": "yellow", "FAULT": "red"}
     for finding in checks.examine():
         faults += not finding.well
-        click.secho("ok    " if finding.well else "FAULT ", fg="green" if finding.well else "red", nl=False)
+        click.secho(f"{finding.word:<6}", fg=colours[finding.word], nl=False)
         click.echo(f"{finding.subject}: {finding.sentence}")
     sys.exit(min(faults, 1))
 

@@ -105,13 +105,33 @@ class Unreachable(errors.Misconfigured):
 
 
 def connect(database_url: str) -> psycopg.Connection:
-    """One connection in autocommit, for a command. Raises Unreachable."""
+    """One connection in autocommit, for a command. Raises Unreachable, and Misconfigured where PostFlow cannot live."""
     try:
         conn = psycopg.connect(database_url, **_options(database_url))
     except psycopg.OperationalError as refused:
-        raise Unreachable(f"The database cannot be reached: {_without_secret(refused)}") from None
+        raise Unreachable(f"The database cannot be reached: {_first_line(refused)}") from None
+    if unfit := _unfit(conn):
+        conn.close()
+        raise errors.Misconfigured(unfit)
     _configure(conn)
     return conn
+
+
+def server_name(conn: psycopg.Connection) -> str:
+    return "PostgreSQL {}.{}".format(*divmod(conn.info.server_version, 10_000))
+
+
+def _unfit(conn: psycopg.Connection) -> str | None:
+    """By what the server says of itself when a session begins: nothing is asked, let alone written."""
+    if conn.info.server_version < OLDEST_SERVER * 10_000:
+        return f"The database is {server_name(conn)}, and PostFlow needs {OLDEST_SERVER} or newer."
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        return (
+            f"The database's encoding is {encoding}, which cannot hold every letter or does not know which it holds. Make "
+            "another one (CREATE DATABASE postflow ENCODING 'UTF8' TEMPLATE template0) and name it in DATABASE_URL."
+        )
+    return None
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +174,12 @@ def check_schema(conn: psycopg.Connection) -> None:
 
     A newer database is fine: during a deploy the former release runs on until it is replaced.
     """
-    applied, shipped = applied_revision(conn), shipped_revision()
+    try:
+        applied, shipped = applied_revision(conn), shipped_revision()
+    except psycopg.errors.InsufficientPrivilege as refused:
+        raise errors.Misconfigured(
+            f"The user in DATABASE_URL may not read PostFlow's tables ({_first_line(refused)}): it should own them."
+        ) from None
     if applied is None:
         raise errors.SchemaBehind("The database has no PostFlow tables yet; run: postflow migrate")
     if applied < shipped:
@@ -192,7 +217,9 @@ def _options(database_url: str) -> dict[str, Any]:
         given = conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:  # its words repeat the password
         raise errors.Misconfigured("DATABASE_URL: must look like postgresql://user:password@host:5432/name") from None
-    return {"autocommit": True} | {name: value for name, value in _NETWORK.items() if name not in given}
+    return {"autocommit": True, "client_encoding": "utf8"} | {
+        name: value for name, value in _NETWORK.items() if name not in given
+    }
 
 
 def _instant(row: tuple[datetime] | None) -> datetime:
@@ -255,6 +282,6 @@ async def _configure_async(conn: psycopg.AsyncConnection) -> None:
     _is_left_behind(conn)
 
 
-def _without_secret(refused: psycopg.OperationalError) -> str:
-    """libpq's message names host, port, user and reason, never the password; keep its first line."""
+def _first_line(refused: psycopg.Error) -> str:
+    """libpq's message names host, port, user and reason, never the password; what follows repeats the statement."""
     return str(refused).strip().splitlines()[0]

@@ -19,9 +19,16 @@ _STUCK = timedelta(minutes=30)
 
 
 class Finding(NamedTuple):
+    """`doubtful` is well for now, and worth a look."""
+
     subject: str
     well: bool
     sentence: str
+    doubtful: bool = False
+
+    @property
+    def word(self) -> str:
+        return "FAULT" if not self.well else "WARN" if self.doubtful else "ok"
 
 
 def examine() -> Iterator[Finding]:
@@ -47,8 +54,8 @@ def examine() -> Iterator[Finding]:
         yield found
         try:
             db.check_schema(conn)
-        except errors.SchemaBehind as behind:
-            yield Finding("Tables", False, str(behind))
+        except errors.Misconfigured as wrong:
+            yield Finding("Tables", False, str(wrong))
             return
         yield Finding("Tables", True, f"revision {db.applied_revision(conn)}")
         yield _writable(conn)
@@ -82,11 +89,12 @@ async def _probed(settings: config.Settings) -> str | None:
 
 
 def _server(conn: psycopg.Connection) -> Finding:
-    number = conn.info.server_version
-    name = f"PostgreSQL {number // 10000}.{number % 10000}"
-    if number < db.OLDEST_SERVER * 10000:
-        return Finding("Database", False, f"{name} is too old; PostFlow needs {db.OLDEST_SERVER} or newer.")
-    return Finding("Database", True, name)
+    """One that is too old was refused at the door."""
+    name, tried = db.server_name(conn), f"{db.OLDEST_SERVER} to {db.NEWEST_SERVER}"
+    if conn.info.server_version >= (db.NEWEST_SERVER + 1) * 10_000:
+        sentence = f"{name} is newer than what this release was tried on ({tried}). Look for a newer PostFlow."
+        return Finding("Database", True, sentence, doubtful=True)
+    return Finding("Database", True, f"{name}; tried on {tried}")
 
 
 def sessions(database_url: str) -> Finding:

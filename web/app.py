@@ -24,7 +24,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first page."""
     settings = settings or config.load()
     logs.configure(settings)
-    _refuse_a_stale_schema(settings)
+    refuse_a_start(settings)
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     app.extensions["release"] = version("postflow")
@@ -45,7 +45,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     return app
 
 
-def _refuse_a_stale_schema(settings: config.Settings) -> None:
+def refuse_a_start(settings: config.Settings | None = None) -> None:
+    """Raises Misconfigured, SchemaBehind where nothing could be served."""
+    settings = settings or config.load()
     with db.connect(settings.database_url.get_secret_value()) as conn:
         db.check_schema(conn)
 

@@ -6,6 +6,10 @@ Threads, not an event loop: pages are short, and the database is asked from plai
 import os
 from pathlib import Path
 
+from gunicorn.errors import AppImportError
+
+from postflow import errors
+
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
@@ -21,3 +25,15 @@ accesslog = "-"
 logger_class = "web.accesslog.AccessLog"
 errorlog = "-"
 loglevel = os.environ.get("POSTFLOW_LOG_LEVEL", "info").lower()
+
+
+def post_fork(_server: object, _worker: object) -> None:
+    """What keeps the app from starting is said in a sentence, before it fails with a traceback. Here and not in the
+    parent, which would hand the code that it has loaded to all processes to come.
+    """
+    from web import app
+
+    try:
+        app.refuse_a_start()
+    except errors.Misconfigured as wrong:
+        raise AppImportError(str(wrong)) from None

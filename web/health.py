@@ -37,8 +37,8 @@ def readyz() -> tuple[Response, int]:
             db.check_schema(conn)
             read_only = conn.execute("SHOW transaction_read_only").fetchone() == ("on",)
             heartbeat_s = _heartbeat_age_s(conn)
-    except errors.SchemaBehind as behind:
-        return jsonify(status="not ready", why=str(behind)), 503
+    except errors.Misconfigured as wrong:
+        return jsonify(status="not ready", why=str(wrong)), 503
     except (psycopg.Error, PoolTimeout):
         return jsonify(status="not ready", why="the database does not answer"), 503
     if read_only:

@@ -124,9 +124,9 @@ def test_a_pooler_that_lends_sessions_to_others_is_a_fault(database_url: str, mo
     assert "direct address" in fault
 
 
-def test_the_operators_page_names_the_oldest_database_that_is_accepted():
+def test_the_operators_page_names_the_databases_that_are_tried():
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-    assert f"Postgres ({database.OLDEST_SERVER} or newer)" in page
+    assert f"Postgres ({database.OLDEST_SERVER} to {database.NEWEST_SERVER} are tried; UTF8)" in page
 
 
 def test_a_job_that_a_release_no_longer_has_is_forgotten(db: psycopg.Connection):
