@@ -3,6 +3,7 @@
 
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
+    python3 run.py test --postgres 15 [...]     what depends on the database server, on another version of it
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
     python3 run.py chaos [...]  thousands of posts while workers are killed and the database restarts: none twice, none lost
     python3 run.py lint         ruff, basedpyright, import-linter
@@ -23,6 +24,22 @@ UV_VERSION = "0.13.9"
 OLDEST_UV = (0, 7)
 OLDEST_PYTHON = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
+#: What a server could do differently: its tables, the queue's plans and locks, claims, and one story from end to end.
+ON_ANOTHER_SERVER = [
+    "tests/ground/test_migrations.py",
+    "tests/ground/test_every_server.py",
+    "tests/ground/test_unfit_databases.py",
+    "tests/ground/test_doctor.py",
+    "tests/ground/test_dev_whole.py::test_the_first_start_publishes_on_three_networks_by_itself",
+    "tests/engine/test_queue_bell.py",
+    "tests/engine/test_queue_claim.py",
+    "tests/engine/test_queue_head_start.py",
+    "tests/engine/test_queue_pins.py",
+    "tests/engine/test_constraints.py",
+    "tests/engine/test_publishing.py",
+    "tests/engine/test_periodic_runs.py",
+    "tests/engine/test_retries.py",
+]
 
 
 def main(words):
@@ -44,22 +61,26 @@ def main(words):
 
 
 def plan(words):
-    """Which dependency groups beside the default ones, and which commands."""
+    """Which dependency groups, and which commands."""
     first, rest = (words[0], words[1:]) if words else ("", [])
     if first == "test":
         # One more than there are cores: many tests wait, for leases and for a database that is away.
         side_by_side = ["-n", str(min(os.cpu_count() or 1, 4) + 1), "--dist", "worksteal"]
-        return [], [["pytest", *(rest or side_by_side)]]
+        if rest[:1] == ["--postgres"]:
+            major, rest = "".join(rest[1:2]), rest[2:]
+            command = ["python", "-m", "tests.servers", major, *(rest or [*side_by_side, *ON_ANOTHER_SERVER])]
+            return ["dev", *(["postgres15"] if major == "15" else [])], [command]
+        return ["dev"], [["pytest", *(rest or side_by_side)]]
     if first == "lint":
         commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
-        return ["lint"], [command.split() for command in commands]
+        return ["dev", "lint"], [command.split() for command in commands]
     if first == "bench":
-        return ["bench"], [["python", "-m", "benchmarks", *rest]]
+        return ["dev", "bench"], [["python", "-m", "benchmarks", *rest]]
     if first == "chaos":
-        return [], [["python", "-m", "chaos", *rest]]
+        return ["dev"], [["python", "-m", "chaos", *rest]]
     if first and not first.startswith("-"):
-        return [], [["postflow", *words]]
-    return [], [["postflow", "dev", *words]]
+        return ["local"], [["postflow", *words]]
+    return ["local"], [["postflow", "dev", *words]]
 
 
 def use_a_newer_python():
@@ -78,7 +99,8 @@ def synchronise(uv, groups):
         say("Setting up .venv, only this first time")
     environment = dict(os.environ, UV_PYTHON=this_python())
     environment.pop("VIRTUAL_ENV", None)  # some other project's
-    command = [uv, "sync", "--locked", "--inexact", "--quiet"]
+    # Not the default groups: the first start need not wait for what only tests need, browsers' drivers among it.
+    command = [uv, "sync", "--locked", "--inexact", "--quiet", "--no-default-groups"]
     for group in groups:
         command += ["--group", group]
     if subprocess.call(command, env=environment):
@@ -101,7 +123,7 @@ def find_uv():
 
 
 def fetch_uv():
-    """uv from PyPI into .uv, by a virtual environment's pip or, if Debian left that out, by this Python's."""
+    """uv from PyPI into .uv, by this Python's pip or, where it has none, by a virtual environment's, which takes longer."""
     say("Fetching uv, which installs the rest")
     os.makedirs(os.path.dirname(own_uv()), exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=os.path.dirname(own_uv())) as room:
@@ -118,7 +140,7 @@ def fetch_uv():
         in_a_venv = [[this_python(), "-m", "venv", venv], [os.path.join(venv, "bin", "python"), *pip]]
         without = [[this_python(), *pip, "--target", target]]
         reasons = []
-        for steps, prefix in ((in_a_venv, venv), (without, target)):
+        for steps, prefix in ((without, target), (in_a_venv, venv)):
             reason = next(filter(None, map(why_not, steps)), None)
             if not reason:
                 os.replace(os.path.join(prefix, "bin", "uv"), own_uv())  # whole or not at all

@@ -1,4 +1,7 @@
-"""The ground every benchmark stands on: a fresh PostgreSQL server that durably writes, a migrated database, the machine."""
+"""The ground every benchmark stands on: a fresh PostgreSQL server that durably writes, a migrated database, the machine.
+
+POSTFLOW_PG_BINDIR, or POSTFLOW_TEST_PG_BINDIR as for the tests, names the directory of another server's programs.
+"""
 
 import contextlib
 import functools
@@ -15,6 +18,7 @@ import psycopg
 import psycopg.conninfo
 
 from postflow import embedded, migrate
+from tests import servers
 
 #: Takes our changes to Procrastinate's queue away again: the same tables for both, the queue as it ships.
 _STOCK_QUEUE = migrate.MIGRATIONS / "sql" / "0004_queue_down.sql"
@@ -110,6 +114,7 @@ _open = contextlib.ExitStack()
 
 @functools.cache
 def _server() -> embedded.EmbeddedPostgres:
+    servers.use_the_named()
     return _open.enter_context(embedded.ephemeral(careless=False))
 
 

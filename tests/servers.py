@@ -2,9 +2,12 @@
 
 POSTFLOW_TEST_PG_BINDIR names a directory with `postgres` and `initdb`, or several with `:` between them: the tests run on the
 first, and migrations are tried on each. Without it they run on the one that `postflow dev` would take.
+
+As a program, for `run.py test --postgres MAJOR`: finds that server and becomes pytest on it.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from postflow import db
@@ -33,10 +36,23 @@ def environment() -> dict[str, str]:
 
 
 def of_major(major: int) -> binaries.Binaries | None:
-    """Named, in a wheel, or the system's."""
-    places = [*named(), *binaries.in_wheel("pgserver"), *binaries.candidates()]
+    """Named, the system's, or in a wheel."""
+    places = [*named(), *binaries.candidates(), *binaries.in_wheel("pgserver")]
     return next((one for one in binaries.among(places) if one.major == major), None)
 
 
-def why_not(major: int) -> str:
+def why_not(major: int | str) -> str:
     return f"PostgreSQL {major} is not here: install it, or name the directory of its programs in {SETTING}"
+
+
+def main(wanted: str, *arguments: str) -> None:
+    found = of_major(int(wanted)) if wanted.isdigit() else None
+    if found is None:
+        sys.exit(f"{why_not(wanted)}. PostFlow is tried on {TESTED[0]} to {TESTED[-1]}.")
+    others = [str(one) for one in named() if one != found.bindir]
+    os.environ[SETTING] = os.pathsep.join([str(found.bindir), *others])
+    os.execvp(sys.executable, [sys.executable, "-m", "pytest", *arguments])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

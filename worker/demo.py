@@ -23,7 +23,7 @@ from postflow.platforms.base import Connected
 
 EMAIL = "demo@postflow.example"
 NETWORKS = ("mastodon", "pixelfed", "instagram")
-DUE_IN_S = 15
+DUE_IN_S = 10
 PATIENCE_S = 30
 
 

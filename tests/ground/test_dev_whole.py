@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import psycopg
 import pytest
 
 from postflow import dev, embedded
+from postflow.embedded import binaries
 from tests import servers
 from tests.patience import PATIENCE_S
 
@@ -29,12 +31,17 @@ def home() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture
-def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    """The process, the port of the pages and the port of the networks."""
+class Started(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    port: int
+    sandbox_port: int
+
+
+@contextlib.contextmanager
+def development(home: Path, *options: str) -> Iterator[Started]:
+    """With the port of the pages and the port of the networks."""
     port, sandbox_port = free_ports()
-    own = servers.environment()
-    command = [str(Path(sys.executable).with_name("postflow")), "dev", "--bare"]
+    command = [str(Path(sys.executable).with_name("postflow")), "dev", *options]
     command += ["--port", str(port), "--sandbox-port", str(sandbox_port)]
     with (home / "terminal").open("wb") as terminal:
         process = subprocess.Popen(
@@ -42,15 +49,33 @@ def started(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
             stdout=terminal,
             stderr=terminal,
             start_new_session=True,
-            env={**own, "POSTFLOW_DATA_DIR": str(home)},
+            env={**servers.environment(), "POSTFLOW_DATA_DIR": str(home)},
         )
     try:
-        wait_for(lambda: answers(port, "/healthz") and answers(sandbox_port, "/"), home)
-        yield process, port, sandbox_port
+        yield Started(process, port, sandbox_port)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def started(home: Path) -> Iterator[Started]:
+    with development(home, "--bare") as running:
+        wait_for(lambda: answers(running.port, "/healthz") and answers(running.sandbox_port, "/"), home)
+        yield running
+
+
+def test_the_first_start_publishes_on_three_networks_by_itself(home: Path):
+    """What a person sees who starts it for the first time, on the server of this test run."""
+    with development(home):
+        wait_for(lambda: len(published(home)) == 3, home)
+        assert (home / "postgres" / "data" / "PG_VERSION").read_text() == f"{binaries.find().major}\n"
+    assert sorted(line.split()[2] for line in published(home)) == ["instagram", "mastodon", "pixelfed"]
+
+
+def published(home: Path) -> list[str]:
+    return [line for line in (home / "terminal").read_text().splitlines() if line.startswith("published ")]
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
@@ -138,7 +163,7 @@ def free_ports() -> tuple[int, int]:
 
 
 def wait_for(condition, home: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline, (home / "terminal").read_text()
         time.sleep(0.1)

@@ -20,14 +20,21 @@ CHECKOUT = Path(run.__file__).parent
         ("--bare --port 8001", "postflow dev --bare --port 8001"),
         ("doctor", "postflow doctor"),
         ("create-user --email a@b.example", "postflow create-user --email a@b.example"),
+    ],
+)
+def test_a_start_brings_only_what_it_needs(words: str, command: str):
+    assert run.plan(words.split()) == (["local"], [command.split()])
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
         ("test tests/ground -k migr", "pytest tests/ground -k migr"),
         ("chaos --kills 9 --json", "python -m chaos --kills 9 --json"),
     ],
 )
 def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
-    groups, commands = run.plan(words.split())
-    assert commands == [command.split()]
-    assert groups == []
+    assert run.plan(words.split()) == (["dev"], [command.split()])
 
 
 def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
@@ -35,9 +42,31 @@ def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
     assert run.plan(["test", "-x"])[1] == [["pytest", "-x"]]
 
 
+def test_another_server_s_tests_bring_it_along_or_take_the_part_that_is_asked_for():
+    groups, [command] = run.plan(["test", "--postgres", "15"])
+    assert groups == ["dev", "postgres15"]
+    assert command[:5] == ["python", "-m", "tests.servers", "15", "-n"]
+    assert all((CHECKOUT / path.partition("::")[0]).is_file() for path in run.ON_ANOTHER_SERVER)
+    queue = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "tests" / "engine").glob("test_queue_*.py")}
+    assert queue <= set(command)
+    assert run.plan(["test", "--postgres", "16", "tests/web"]) == (
+        ["dev"],
+        [["python", "-m", "tests.servers", "16", "tests/web"]],
+    )
+
+
+@pytest.mark.parametrize("wanted", ["9", "", "newest"])
+def test_a_server_that_is_not_here_is_said_with_the_way_out(wanted: str):
+    command = [sys.executable, "-m", "tests.servers", wanted]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
+    assert said.returncode == 1
+    assert "is not here: install it, or name the directory of its programs in POSTFLOW_TEST_PG_BINDIR" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_lint_runs_all_four_even_when_one_finds_something():
     groups, commands = run.plan(["lint"])
-    assert groups == ["lint"]
+    assert groups == ["dev", "lint"]
     assert [" ".join(command) for command in commands] == [
         "ruff check .",
         "ruff format --check .",
@@ -47,7 +76,10 @@ def test_lint_runs_all_four_even_when_one_finds_something():
 
 
 def test_benchmarks_bring_what_they_measure_against():
-    assert run.plan(["bench", "claim", "--quick"]) == (["bench"], [["python", "-m", "benchmarks", "claim", "--quick"]])
+    assert run.plan(["bench", "claim", "--quick"]) == (
+        ["dev", "bench"],
+        [["python", "-m", "benchmarks", "claim", "--quick"]],
+    )
 
 
 def test_a_uv_that_does_not_run_or_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
