@@ -163,7 +163,7 @@ def free_ports() -> tuple[int, int]:
 
 
 def wait_for(condition, home: Path) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, (home / "terminal").read_text()
         time.sleep(0.1)

@@ -105,7 +105,8 @@ def start_migrating(url: str) -> Migrating:
 
 def wait_until_blocked(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as conn:
-        for _ in range(300):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             if conn.execute(
                 """
                 SELECT 1 FROM pg_stat_activity

@@ -14,6 +14,7 @@ from psycopg import conninfo, sql
 from postflow import cli, errors, migrate
 from postflow import db as database
 from tests import catalog
+from tests.patience import PATIENCE_S
 
 PYTHON = [sys.executable, "-m"]
 WORKER = [*PYTHON, "procrastinate", "--app=worker.app.app", "worker", "--one-shot"]
@@ -47,7 +48,7 @@ def stranger(admin: psycopg.Connection) -> Iterator[str]:
 
 @pytest.mark.parametrize(("command", "code"), [(WORKER, 1), (WEB, 4)], ids=["worker", "web"])
 def test_text_of_no_known_encoding_lets_neither_worker_nor_pages_start(ascii_url: str, command: list[str], code: int):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == code
     assert "The database's encoding is SQL_ASCII" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
