@@ -1,10 +1,12 @@
 """Connections to the database: the only place that opens one.
 
 Pooled connections are in autocommit: a single statement is its own transaction, and whatever must happen
-together says so with `transaction`. Sessions run in UTC. Functions that take a connection never commit.
+together says so with `transaction`. Sessions run in UTC, within the bounds of `postflow.sessions`. Functions that take a
+connection never commit.
 """
 
 import contextlib
+import functools
 import secrets
 import select
 import time
@@ -18,12 +20,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from postflow import errors
+from postflow import errors, sessions
 
 #: The oldest and the newest PostgreSQL that are tried, by major version; docs/operations.md names them.
 OLDEST_SERVER, NEWEST_SERVER = 15, 18
 _VERSIONS = Path(__file__).parent.parent / "migrations" / "versions"
-_SESSION: LiteralString = "SET TIME ZONE 'UTC'"
 _NOW: LiteralString = "SELECT clock_timestamp()"
 #: While the database is read-only its sessions are renewed this often: the first that may write ends the outage.
 READ_ONLY_LIFE_S = 5.0
@@ -38,11 +39,6 @@ _NETWORK: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-#: The same asked of the server, for a session whose end others wait for. Over a Unix socket it means nothing and harms nothing.
-_WATCHED_BY_THE_SERVER: LiteralString = """
-    SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-           set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '15000', false)
-"""
 #: psycopg's pools pause longer and longer between their tries, up to minutes: after so long they begin anew for whoever
 #: waits, so that the database is found within seconds of its return.
 _TRIES_S = 5.0
@@ -62,7 +58,7 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
         database_url,
         min_size=min_size,
         max_size=max_size,
-        configure=_configure,
+        configure=functools.partial(_configure, kind=sessions.PAGE),
         check=_check,
         timeout=PATIENCE_S,
         kwargs=_options(database_url),
@@ -77,7 +73,7 @@ def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> As
         database_url,
         min_size=min_size,
         max_size=max_size,
-        configure=_configure_async,
+        configure=functools.partial(_configure_async, kind=sessions.JOB),
         check=_check_async,
         timeout=JOBS_PATIENCE_S,
         kwargs=_options(database_url),
@@ -93,6 +89,7 @@ def queue_pool(*, conninfo: str, **options: Any) -> AsyncConnectionPool:
     ours = {
         "min_size": QUEUE_CONNECTIONS,
         "timeout": JOBS_PATIENCE_S,
+        "configure": functools.partial(_configure_async, kind=sessions.QUEUE),
         "check": _check_async,
         "kwargs": _options(conninfo),
         "reconnect_failed": _try_again_async,
@@ -104,7 +101,7 @@ class Unreachable(errors.Misconfigured):
     """No database answers at DATABASE_URL: for now, or for ever."""
 
 
-def connect(database_url: str) -> psycopg.Connection:
+def connect(database_url: str, kind: sessions.Kind = sessions.COMMAND) -> psycopg.Connection:
     """One connection in autocommit, for a command. Raises Unreachable, and Misconfigured where PostFlow cannot live."""
     try:
         conn = psycopg.connect(database_url, **_options(database_url))
@@ -113,7 +110,7 @@ def connect(database_url: str) -> psycopg.Connection:
     if unfit := _unfit(conn):
         conn.close()
         raise errors.Misconfigured(unfit)
-    _configure(conn)
+    _configure(conn, kind)
     return conn
 
 
@@ -136,12 +133,12 @@ def _unfit(conn: psycopg.Connection) -> str | None:
 
 @contextlib.asynccontextmanager
 async def listening(database_url: str, name: str) -> AsyncIterator[psycopg.AsyncConnection]:
-    """One connection to hear notifications and hold locks on; `name` is its own in pg_stat_activity. Its server ends it
-    when we vanish without a word. Raises psycopg.OperationalError.
+    """One connection to hear notifications and hold locks on; `name` is its own in pg_stat_activity. Raises
+    psycopg.OperationalError.
     """
     options = {**_options(database_url), "application_name": name}
     async with await psycopg.AsyncConnection.connect(database_url, **options) as conn:
-        await conn.execute(_WATCHED_BY_THE_SERVER)
+        await _configure_async(conn, sessions.BELL)
         yield conn
 
 
@@ -272,13 +269,13 @@ def _is_left_behind(conn: psycopg.Connection | psycopg.AsyncConnection) -> bool:
     return time.monotonic() - since > READ_ONLY_LIFE_S
 
 
-def _configure(conn: psycopg.Connection) -> None:
-    conn.execute(_SESSION)
+def _configure(conn: psycopg.Connection, kind: sessions.Kind) -> None:
+    conn.execute(sessions.SET, sessions.asked(kind))
     _is_left_behind(conn)  # from here on its life counts
 
 
-async def _configure_async(conn: psycopg.AsyncConnection) -> None:
-    await conn.execute(_SESSION)
+async def _configure_async(conn: psycopg.AsyncConnection, kind: sessions.Kind) -> None:
+    await conn.execute(sessions.SET, sessions.asked(kind))
     _is_left_behind(conn)
 
 

@@ -258,6 +258,19 @@ async def overslept(conn: AsyncConnection) -> list[Overslept]:
         return await cursor.fetchall()
 
 
+async def held(conn: AsyncConnection, since: datetime) -> int:
+    """How many leases had run out `since` then and were passed over all the same: a session holds the row. The bounds of
+    `postflow.sessions` end ours; the next sweep tells.
+    """
+    row = await (
+        await conn.execute(
+            "SELECT count(*) FROM deliveries WHERE wake_at < %(since)s AND status IN ('preparing', 'sending')",
+            {"since": since},
+        )
+    ).fetchone()
+    return row[0] if row else 0
+
+
 async def _overslept(conn: AsyncConnection, update: LiteralString, params: dict[str, Any]) -> list[Overslept]:
     async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
         await cursor.execute(told(update), {"detail": "{}", "batch": BATCH, **params})

@@ -17,12 +17,16 @@ log = structlog.stdlib.get_logger("postflow.sweeping")
 async def sweep(engine: Engine) -> dict[str, int]:
     """Takes up what dead workers left and what lost its wake-up. Safe to run anywhere, any time, side by side.
 
-    Each kind is a short transaction of its own: a sweep that is cut short has done what it has done.
+    Each kind is a short transaction of its own: a sweep that is cut short has done what it has done. `held` are those
+    that it could not take up, since somebody's transaction holds their rows.
     """
+    async with engine.pool.connection() as conn:
+        began_at = await db.async_now(conn)
     found = {
         "sending": await _lose_sending(engine),
         "preparing": await _drop_preparing(engine),
         "asleep": await _wake_the_overslept(engine),
+        "held": await _held(engine, began_at),
     }
     if any(found.values()):
         log.warning("swept", **found)
@@ -49,6 +53,11 @@ async def _wake_the_overslept(engine: Engine) -> int:
         now = await db.async_now(conn)
         asleep = await due.overslept(conn)
         return await _wake(conn, [(_story(row), row, now) for row in asleep])
+
+
+async def _held(engine: Engine, since: datetime) -> int:
+    async with engine.pool.connection() as conn:
+        return await due.held(conn, since)
 
 
 def _story(row: Overslept) -> str:

@@ -7,7 +7,14 @@ import structlog
 from flask import Flask, current_app, render_template, request
 from flask_limiter.errors import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
-from psycopg.errors import ConfigurationLimitExceeded, DiskFull, ReadOnlySqlTransaction
+from psycopg.errors import (
+    ConfigurationLimitExceeded,
+    DeadlockDetected,
+    DiskFull,
+    LockNotAvailable,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+)
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from werkzeug.exceptions import HTTPException
 
@@ -34,6 +41,11 @@ _WORDS = {
     500: Words("Something broke", "This is PostFlow's fault, not yours. It has been written to the log."),
     503: Words("The database does not answer", "Nothing is lost. Wait a minute and load the page again."),
 }
+BUSY = Words(
+    "Somebody else is working on it",
+    "What you asked for is being worked on by somebody else, perhaps by a worker. Nothing of yours was changed. Wait a"
+    " moment, look at it again, and send it once more.",
+)
 READ_ONLY = Words(
     "The database cannot be changed right now",
     "It is read-only: nothing can be saved and nothing is published until that ends. What is scheduled stays scheduled."
@@ -56,6 +68,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(psycopg.DataError, _odd)
     for gone in (psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests):
         app.register_error_handler(gone, _database_down)
+    for waited in (LockNotAvailable, QueryCanceled, DeadlockDetected):
+        app.register_error_handler(waited, _busy)
     app.register_error_handler(ReadOnlySqlTransaction, lambda error: _cannot_write(READ_ONLY, error))
     for full in (DiskFull, ConfigurationLimitExceeded):
         app.register_error_handler(full, lambda error: _cannot_write(FULL, error))
@@ -99,6 +113,11 @@ def _odd(error: psycopg.DataError) -> tuple[str, int]:
 def _database_down(error: Exception) -> tuple[str, int]:
     log.error("the database does not answer", why=str(error).splitlines()[0][:200])
     return page(503)
+
+
+def _busy(error: Exception) -> tuple[str, int]:
+    log.warning("a page waited too long for what another session holds", why=str(error).splitlines()[0][:200])
+    return page(503, words=BUSY)
 
 
 def _cannot_write(words: Words, error: Exception) -> tuple[str, int]:

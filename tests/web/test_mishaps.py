@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from psycopg import sql
 
-from postflow import platforms
+from postflow import platforms, sessions
 from postflow.models import Limits
 from tests.web.conftest import Browser, an_account
 from tests.web.test_compose import uploaded, written
@@ -96,3 +96,16 @@ def test_pages_show_what_is_on_a_network_that_is_no_longer_registered_and_it_can
         "disconnected",
         "cancelled",
     )
+
+
+def test_who_meets_a_row_that_another_session_holds_reads_so_and_may_try_again(
+    ada: Browser, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sessions, "PAGE", sessions.PAGE._replace(lock_s=1))
+    database.close(ada.application)  # sessions that know the bound
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM users WHERE email = 'ada@example.org' FOR UPDATE")
+        answer = ada.send("/profile", display_name="Countess", time_zone="UTC")
+        assert answer.status_code == 503
+        assert "Somebody else is working on it" in answer.text and "send it once more" in answer.text
+    assert ada.send("/profile", display_name="Countess", time_zone="UTC").status_code == 302
