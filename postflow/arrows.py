@@ -182,7 +182,8 @@ async def claim_to_send(
                    AND other.status = 'sending')
            AND (greatest(p.post_date, deliveries.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
                 OR NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
-                   AND other.sent_at > clock_timestamp() - make_interval(secs => %(pace_s)s)))
+                   AND other.sent_at > clock_timestamp() - make_interval(secs => %(pace_s)s)
+                   AND other.sent_at <= clock_timestamp()))
         """
         + _MAY_GO,
         {

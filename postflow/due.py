@@ -96,8 +96,8 @@ async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
             SELECT clock_timestamp() AS now, d.id AS delivery_id, d.status, d.status_at, p.post_date, d.asked_at,
                    p.grace_s AS post_grace_s, d.not_before, d.staged_at, d.first_sent_at, a.platform,
                    a.state AS account_state, a.throttled_until,
-                   (SELECT max(sent_at) FROM deliveries o WHERE o.account_id = d.account_id AND o.sent_at IS NOT NULL)
-                       AS last_sent_at,
+                   (SELECT max(sent_at) FROM deliveries o
+                     WHERE o.account_id = d.account_id AND o.sent_at <= clock_timestamp()) AS last_sent_at,
                    CASE WHEN greatest(p.post_date, d.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
                         THEN 0 ELSE (
                    SELECT count(*) FROM deliveries o JOIN posts op ON op.id = o.post_id
@@ -211,23 +211,47 @@ async def deaths(conn: AsyncConnection, delivery_id: int) -> int:
     return row[0] if row else 0
 
 
-async def lose_sending(conn: AsyncConnection, look_at: datetime, longest_s: float) -> list[Overslept]:
-    """sending → unknown: whoever sent it is gone, and with it the answer. It may be out."""
+async def set_back(conn: AsyncConnection) -> int:
+    """No arrow: what was changed in the future was so before the clock was set back, and by how much it was is told by the
+    row itself. What it awaits is moved back with it: the lease of a request under way begins anew, and a look or a pause
+    comes after as long as was meant. Nothing that the network did may look older than our request: so its first instant
+    goes back further than a sweep can be late.
+    """
+    done = await conn.execute(
+        """
+        WITH ahead AS MATERIALIZED (
+            SELECT id, status_at - clock_timestamp() AS by, clock_timestamp() AS at FROM deliveries
+             WHERE wake_at IS NOT NULL AND status_at > clock_timestamp()
+               AND (status IN ('sending', 'unknown') OR sent_at > clock_timestamp() OR not_before > clock_timestamp())
+               FOR UPDATE SKIP LOCKED)
+        UPDATE deliveries d
+           SET status_at = a.at, sent_at = least(sent_at, a.at), first_absent_at = least(first_absent_at, a.at),
+               first_sent_at = least(first_sent_at, a.at - interval '10 minutes'), not_before = not_before - a.by,
+               wake_at = CASE WHEN status IN ('sending', 'unknown') THEN wake_at - a.by
+                              ELSE greatest(p.post_date, d.not_before - a.by, a.at) END
+          FROM ahead a, posts p WHERE d.id = a.id AND p.id = d.post_id
+        """
+    )
+    return done.rowcount
+
+
+async def lose_sending(conn: AsyncConnection, look_at: datetime) -> list[Overslept]:
+    """sending → unknown: whoever sent it is gone, and with it the answer. It may be out. The lease is the row's own: a
+    sweep knows nothing of the time that the sender gave its request.
+    """
     return await _overslept(
         conn,
         """
         UPDATE deliveries SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
                error_code = 'worker_gone', error = %(sentence)s
          WHERE id IN (SELECT id FROM deliveries
-                       WHERE status = 'sending' AND wake_at IS NOT NULL AND (wake_at < clock_timestamp()
-                             OR wake_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
+                       WHERE status = 'sending' AND wake_at IS NOT NULL AND wake_at < clock_timestamp()
                        LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
         {
             "sentence": "The worker stopped while it was sending; looking whether it went out.",
             "detail": Jsonb({"code": "worker_gone"}),
             "look_at": look_at,
-            "longest_s": longest_s,
         },
     )
 

@@ -6,7 +6,8 @@
 All instants are aware UTC datetimes. Ids are database bigints; `remote_id` is the network's own opaque string.
 """
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID, uuid5
@@ -430,6 +431,13 @@ class Outgoing(Value):
     payload_hash: str
     #: since the first request for this revision that may have been carried out; None when there was none
     sent_ago_s: float | None = None
+    #: when this was gathered, by the database's clock, and by this machine's that is never set
+    gathered_at: datetime = Field(default_factory=utc_now)
+    gathered_s: float = Field(default_factory=time.monotonic, repr=False)
+
+    def now(self) -> datetime:
+        """By the database's clock: several workers go on where one of them began, and theirs may be hours apart."""
+        return self.gathered_at + timedelta(seconds=time.monotonic() - self.gathered_s)
 
     @property
     def sent_before(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
@@ -33,7 +34,7 @@ async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settin
     No connection is held while pictures are made to fit: that takes as long as it takes.
     """
     async with pool.connection() as conn:
-        row = await _row(conn, delivery)
+        row, gathered_s = await _row(conn, delivery), time.monotonic()
         content = Content.model_validate(row["content"])
         login = await accounts.login(conn, delivery.account_id, settings.encryption_keys)
         server = await _server(conn, login.account)
@@ -53,6 +54,8 @@ async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settin
         idempotency_key=delivery.idempotency_key,
         payload_hash=_hash(content, media, row["reply_to_remote_id"]),
         sent_ago_s=row["sent_ago_s"],
+        gathered_at=row["gathered_at"],
+        gathered_s=gathered_s,
     )
 
 
@@ -62,6 +65,7 @@ async def _row(conn: AsyncConnection, delivery: Delivery) -> dict[str, Any]:
         await cursor.execute(
             """
             SELECT p.content, before.remote_id AS reply_to_remote_id, before.status AS part_before,
+                   clock_timestamp() AS gathered_at,
                    extract(epoch FROM clock_timestamp() - %(first_sent_at)s::timestamptz)::float8 AS sent_ago_s
               FROM posts p
               LEFT JOIN deliveries before ON before.post_id = p.parent_id AND before.account_id = %(account_id)s

@@ -55,16 +55,34 @@ def plan(conn: Connection, jobs: Sequence[Planned]) -> None:
 async def take(conn: AsyncConnection, job: Planned) -> bool:
     """True for one of all workers when the job is due, however many of its runs were missed; `job.next_at` is the next.
 
-    A worker that knows another schedule than was planned last leaves it to those that do.
+    A worker that knows another schedule than was planned last leaves it to those that do. What was last taken in the
+    future, and is planned for later than the schedule's next, was so by a clock that has been set back since: it is made
+    once more than by the wall, rather than not at all until that time has come again.
     """
     taken = await conn.execute(
         """
         UPDATE periodic_runs SET next_at = %(next_at)s, deferred_at = clock_timestamp()
-         WHERE name = %(name)s AND next_at <= clock_timestamp() AND cron = %(cron)s AND time_zone = %(time_zone)s
+         WHERE name = %(name)s AND cron = %(cron)s AND time_zone = %(time_zone)s
+           AND (next_at <= clock_timestamp()
+                OR (next_at > %(next_at)s AND coalesce(deferred_at, 'infinity') > clock_timestamp()))
         """,
         job.model_dump(),
     )
     return taken.rowcount == 1
+
+
+async def are_quiet(conn: AsyncConnection, since_s: float) -> bool:
+    """Has nobody taken a run for so long, by the database's clock? What was taken in the future tells nothing."""
+    row = await (
+        await conn.execute(
+            """
+            SELECT NOT EXISTS (SELECT FROM periodic_runs
+                    WHERE deferred_at BETWEEN clock_timestamp() - make_interval(secs => %(since_s)s) AND clock_timestamp())
+            """,
+            {"since_s": since_s},
+        )
+    ).fetchone()
+    return bool(row and row[0])
 
 
 async def note(conn: AsyncConnection, name: str, *, began_at: datetime, outcome: str, said: str) -> None:

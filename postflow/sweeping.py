@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import db, due, preparing, publishing, waking
+from postflow import db, due, preparing, waking
 from postflow.due import Overslept
 from postflow.engine import Engine
 from postflow.models import DeliveryStatus
@@ -22,6 +22,8 @@ async def sweep(engine: Engine) -> dict[str, int]:
     """
     async with engine.pool.connection() as conn:
         began_at = await db.async_now(conn)
+        if moved := await due.set_back(conn):
+            log.warning("the database's clock was set back; what waits by it waits no longer for that", rows=moved)
     found = {
         "sending": await _lose_sending(engine),
         "preparing": await _drop_preparing(engine),
@@ -36,8 +38,7 @@ async def sweep(engine: Engine) -> dict[str, int]:
 async def _lose_sending(engine: Engine) -> int:
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
-        longest_s = engine.settings.request_timeout_s + publishing.SEND_MARGIN_S
-        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s), longest_s)
+        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s))
         return await _wake(conn, [("reconcile", row, row.wake_at or now) for row in lost])
 
 

@@ -4,13 +4,12 @@ Importing reads the database's address and connects to nothing; opening checks t
 """
 
 import asyncio
-import functools
 from typing import Any
 
 from procrastinate import App, utils
 
 from postflow import config, db
-from worker import startup, staying
+from worker import startup, staying, ticking
 from worker.listening import PunctualConnector, Room
 
 
@@ -34,8 +33,19 @@ class PostFlowApp(App):
         if not options.get("wait", True):
             await begin()
             return await super().run_worker_async(**options)
+
+        async def live() -> None:
+            async with ticking.watched(_tick):
+                await super(PostFlowApp, self).run_worker_async(**options)
+
         options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
-        return await staying.until_told_to_stop(begin, functools.partial(super().run_worker_async, **options))
+        return await staying.until_told_to_stop(begin, live)
+
+
+async def _tick() -> None:
+    from worker import periodic  # imports the app
+
+    await periodic.tick(timestamp=0)
 
 
 _room = Room()

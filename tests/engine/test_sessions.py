@@ -4,6 +4,7 @@ import asyncio
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from postflow import arrows, config, sessions, sweeping
 from postflow import db as database
@@ -49,7 +50,7 @@ async def test_each_kind_of_session_has_its_bounds(database_url: str) -> None:
 def test_what_is_committed_is_on_disk_whatever_the_servers_default_is(
     servers: str, ours: str, database_url: str, db: psycopg.Connection
 ) -> None:
-    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    name = conninfo_to_dict(database_url)["dbname"]
     db.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = {servers}'.encode())
     with database.pool(database_url) as pool, pool.connection() as conn:
         assert conn.execute("SHOW synchronous_commit").fetchone() == (ours,)
@@ -74,7 +75,7 @@ async def test_a_row_held_by_a_frozen_worker_is_told_and_taken_up_as_soon_as_its
         found = await sweeping.sweep(engine)
         assert (found["preparing"], found["held"]) == (0, 1)
         async with asyncio.timeout(60):  # nothing is said on the session
-            while not (await sweeping.sweep(engine))["preparing"]:
+            while not (await sweeping.sweep(engine))["preparing"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         with pytest.raises(psycopg.Error):
             await conn.execute("COMMIT")

@@ -201,3 +201,15 @@ async def test_it_says_when_the_server_left_out_a_picture_or_changed_who_sees_it
     notes = (await case.publish()).notes
     assert any("left out" in note for note in notes)
     assert any("unlisted" in note for note in notes)
+
+
+async def test_an_upload_is_as_old_as_the_database_says_whatever_the_workers_clock(start: Start) -> None:
+    """This machine's clock is an hour behind the database's, by which all workers go."""
+    case = await start("mastodon")
+    case.fault("still_processing", polls=2)
+    case.changed(gathered_at=utc_now() + timedelta(hours=1))
+    for _ in range(2):
+        with pytest.raises(NotReady):
+            await case.prepare()
+        case.staged = case.platform.staged_model.model_validate(case.checkpoints[-1])
+    assert abs(case.staged.uploads[0].uploaded_at - case.outgoing.now()) < timedelta(minutes=5)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from postflow.errors import NotReady, PublishError, Refused, Retry, Throttled
-from postflow.models import MediaKind, Outgoing, OutgoingMedia, utc_now
+from postflow.models import MediaKind, Outgoing, OutgoingMedia
 from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
 from postflow.platforms.instagram import options, refusals, usage
@@ -49,13 +49,13 @@ async def prepare(graph: Graph, outgoing: Outgoing, stage: Staged, checkpoint: C
 
     A container that may have been published is never replaced: it is the only handle on what became of it.
     """
-    if stage.parent and not outgoing.sent_before and _oldest(stage) < utc_now() - LIFE:
+    if stage.parent and not outgoing.sent_before and _oldest(stage) < outgoing.now() - LIFE:
         stage.children, stage.parent = {}, None
     if stage.parent:
         stage.parent.finished = False  # it was refused as not ready, or time has passed: ask once more
     if stage.quota_asked_at is None:
         await _quota(graph, outgoing)
-        stage.quota_asked_at = utc_now()
+        stage.quota_asked_at = outgoing.now()
     if len(outgoing.media) > 1:
         for place, media in enumerate(outgoing.media):
             if place not in stage.children:
@@ -64,11 +64,11 @@ async def prepare(graph: Graph, outgoing: Outgoing, stage: Staged, checkpoint: C
                 )
                 await checkpoint(stage)
         for child in stage.children.values():
-            await _finish(graph, stage, child, checkpoint)
+            await _finish(graph, outgoing, stage, child, checkpoint)
     if stage.parent is None:
         stage.parent = await _create(graph, outgoing, stage, _whole(outgoing, stage), checkpoint)
         await checkpoint(stage)
-    await _finish(graph, stage, stage.parent, checkpoint, replaceable=not outgoing.sent_before)
+    await _finish(graph, outgoing, stage, stage.parent, checkpoint, replaceable=not outgoing.sent_before)
     return stage
 
 
@@ -113,7 +113,7 @@ async def _create(
         raise
     if not body.get("id"):
         raise Retry("Instagram took a picture but did not say where it put it.", code="no_id")
-    return Container(remote_id=str(body["id"]), created_at=utc_now())
+    return Container(remote_id=str(body["id"]), created_at=outgoing.now())
 
 
 async def _not_fetched(stage: Staged, checkpoint: Checkpoint, error: Retry) -> PublishError:
@@ -127,12 +127,18 @@ async def _not_fetched(stage: Staged, checkpoint: Checkpoint, error: Retry) -> P
 
 
 async def _finish(
-    graph: Graph, stage: Staged, container: Container, checkpoint: Checkpoint, *, replaceable: bool = True
+    graph: Graph,
+    outgoing: Outgoing,
+    stage: Staged,
+    container: Container,
+    checkpoint: Checkpoint,
+    *,
+    replaceable: bool = True,
 ) -> None:
     if container.finished:
         return
     told, words = await state(graph, container)
-    waited = utc_now() - container.created_at
+    waited = outgoing.now() - container.created_at
     if told in ("FINISHED", "PUBLISHED") or (not replaceable and told in ("ERROR", "EXPIRED")):
         container.finished = True  # the latter is found out, and looked into, before it is published
         await checkpoint(stage)

@@ -26,7 +26,6 @@ from postflow.models import (
     SafeToResend,
     Undecidable,
     Verdict,
-    utc_now,
 )
 from postflow.platforms.instagram import containers, options
 from postflow.platforms.instagram.graph import Graph, rows, within
@@ -68,7 +67,7 @@ async def reconcile(
     again = LookAgain(in_s=60, why="It is not on the account so far. Looking again in a minute.", absent=unpublished)
     if age < SETTLED:
         return again
-    if unpublished and republish == "auto" and utc_now() - stage.parent.created_at < containers.LIFE:
+    if unpublished and republish == "auto" and attempt.now - stage.parent.created_at < containers.LIFE:
         if not _settled(attempt):
             return again
         try:

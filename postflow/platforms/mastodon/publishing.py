@@ -1,14 +1,14 @@
 """Publishing: uploads ahead of time, then the one visible call, whose answer is held against what was asked for."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import httpx
 from pydantic import BaseModel
 
 from postflow.errors import NotReady, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
-from postflow.models import Login, Outgoing, OutgoingMedia, Profile, Receipt, utc_now
+from postflow.models import Login, Outgoing, OutgoingMedia, Profile, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
 from postflow.platforms.mastodon import traces
@@ -40,7 +40,7 @@ class Publishing(Speaking):
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel | None, checkpoint: Checkpoint
     ) -> BaseModel:
         stage = staged if isinstance(staged, Staged) else Staged()
-        oldest = utc_now() - timedelta(seconds=self.staged_life_s)
+        oldest = outgoing.now() - timedelta(seconds=self.staged_life_s)
         stage.uploads = [upload for upload in stage.uploads if upload.uploaded_at > oldest]
         if not stage.anchored:
             stage.anchor, stage.anchored = await self._newest(http, outgoing.login), True
@@ -78,7 +78,7 @@ class Publishing(Speaking):
         if not body.get("id"):
             raise Retry("The server took a picture but did not say where it put it.", code="no_id")
         ready = answer.status_code != 202 or not outgoing.server.capabilities.async_media
-        return Upload(media_id=media.media_id, remote_id=str(body["id"]), uploaded_at=utc_now(), ready=ready)
+        return Upload(media_id=media.media_id, remote_id=str(body["id"]), uploaded_at=outgoing.now(), ready=ready)
 
     async def _sent(self, http: httpx.AsyncClient, login: Login, media: OutgoingMedia) -> httpx.Response:
         form = {"description": media.alt_text} if media.alt_text else {}
@@ -103,7 +103,7 @@ class Publishing(Speaking):
     async def _poll(self, http: httpx.AsyncClient, outgoing: Outgoing, upload: Upload) -> None:
         answer = await self._asked_for(http, outgoing.login, upload.remote_id)
         if answer.status_code == 206:
-            raise _still_processing(upload)
+            raise _still_processing(upload, outgoing.now())
         if answers.says_missing(answer) and outgoing.server.capabilities.media_tells:
             raise StageLost("The server has lost an upload.", detail="media 404")
         if answer.status_code == 422:
@@ -249,8 +249,8 @@ class Publishing(Speaking):
         return None
 
 
-def _still_processing(upload: Upload) -> PublishError:
-    age_s = (utc_now() - upload.uploaded_at).total_seconds()
+def _still_processing(upload: Upload, now: datetime) -> PublishError:
+    age_s = (now - upload.uploaded_at).total_seconds()
     for younger_than_s, pause_s in PAUSES_S:
         if age_s < younger_than_s:
             return NotReady("The server is still processing a video.", retry_in_s=pause_s)
