@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from postflow import accounts, db, notices
 from postflow.config import Settings
+from postflow.engine import kept
 from postflow.errors import PublishError, Retry, Unauthorized
 from postflow.models import Login
 from postflow.platforms import answers
@@ -53,6 +54,7 @@ def discreetly(login: Login) -> Iterator[None]:
         raise
 
 
+@kept
 async def end(pool: AsyncConnectionPool, settings: Settings, login: Login, sentence: str) -> bool:
     """active → needs_reconnect. False when other credentials are stored by now: nothing is known about those."""
     async with db.async_transaction(pool) as conn:

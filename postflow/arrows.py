@@ -24,6 +24,12 @@ _MAY_GO: LiteralString = """
 """
 
 
+#: An unknown of which every request but this one was known not to be carried out.
+_ONLY_THAT_REQUEST: LiteralString = """
+    (status = 'unknown' AND attempt_no = %(attempt_no)s AND deliveries.revision = %(revision)s AND first_sent_at = sent_at)
+"""
+
+
 async def get(conn: AsyncConnection, delivery_id: int) -> Delivery | None:
     return await _one(conn, "SELECT " + COLUMNS + " FROM deliveries WHERE id = %(id)s", {"id": delivery_id})
 
@@ -87,7 +93,7 @@ async def mark_ready(conn: AsyncConnection, delivery_id: int, claim: str, staged
 
 async def give_back(
     conn: AsyncConnection,
-    delivery_id: int,
+    delivery: Delivery,
     claim: str,
     *,
     not_before: datetime | None,
@@ -97,7 +103,9 @@ async def give_back(
     sentence: str,
     detail: Mapping[str, Any],
 ) -> Delivery | None:
-    """preparing, sending → scheduled: not now; again at `not_before`. Only when nothing was published."""
+    """preparing, sending → scheduled: not now; again at `not_before`. Only when nothing was published: which counts for an
+    unknown as well, where the request of `delivery` is the only one that it is unknown of.
+    """
     return await _told(
         conn,
         """
@@ -105,14 +113,16 @@ async def give_back(
                staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
                staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
                key_no = key_no + %(new_key)s::int, not_before = %(not_before)s,
-               first_sent_at = CASE WHEN status = 'sending' AND first_sent_at = sent_at THEN NULL ELSE first_sent_at END,
+               first_sent_at = CASE WHEN status <> 'preparing' AND first_sent_at = sent_at THEN NULL ELSE first_sent_at END,
+               error = NULL, error_code = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL,
                wake_at = greatest(p.post_date, coalesce(%(not_before)s, clock_timestamp()))
           FROM posts p
-         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status IN ('preparing', 'sending')
-           AND claim = %(claim)s
-        """,
+         WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s
+           AND ((status IN ('preparing', 'sending') AND claim = %(claim)s) OR """
+        + _ONLY_THAT_REQUEST
+        + ")",
         {
-            "id": delivery_id,
+            **_request(delivery),
             "claim": claim,
             "not_before": not_before,
             "faults": faults,
@@ -202,30 +212,26 @@ async def claim_to_send(
 
 
 async def mark_published(
-    conn: AsyncConnection,
-    delivery_id: int,
-    claim: str | None,
-    receipt: Receipt,
-    *,
-    sentence: str,
-    lookup: bool = False,
+    conn: AsyncConnection, delivery: Delivery, receipt: Receipt, *, sentence: str, lookup: bool = False
 ) -> Delivery | None:
-    """sending, unknown → published. A late answer to a request already given up as unknown counts as well.
+    """sending, unknown → published. A late answer counts as well, and keeps what was already to be sent again, or left to
+    a person, from going out twice: as long as no newer request has left, and it is of the words that the row stands for.
 
-    `claim` None: found by looking (`lookup`), so the time it went out is the time it was sent.
+    `lookup`: found by looking, so the time it went out is the time it was sent.
     """
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'published', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
-               published_at = CASE WHEN %(lookup)s THEN sent_at ELSE clock_timestamp() END,
+               published_at = CASE WHEN %(lookup)s THEN coalesce(sent_at, clock_timestamp()) ELSE clock_timestamp() END,
                remote_id = %(remote_id)s, permalink = %(permalink)s, notes = %(notes)s,
                error = NULL, error_code = NULL, next_step = NULL
-         WHERE id = %(id)s AND ((status = 'sending' AND claim = %(claim)s) OR status = 'unknown')
+         WHERE id = %(id)s AND revision = %(revision)s
+           AND (status = 'unknown' OR (attempt_no <= %(attempt_no)s
+                AND status IN ('scheduled', 'preparing', 'ready', 'sending', 'attention')))
         """,
         {
-            "id": delivery_id,
-            "claim": claim,
+            **_request(delivery),
             "lookup": lookup,
             "remote_id": receipt.remote_id,
             "permalink": receipt.permalink,
@@ -238,7 +244,7 @@ async def mark_published(
 
 async def mark_failed(
     conn: AsyncConnection,
-    delivery_id: int,
+    delivery: Delivery,
     claim: str | None,
     *,
     as_of: datetime,
@@ -247,7 +253,8 @@ async def mark_failed(
     next_step: str | None,
     detail: Mapping[str, Any],
 ) -> Delivery | None:
-    """scheduled, ready (no claim), preparing, sending (by the claim) → failed: it was not published and will not be.
+    """scheduled, ready (no claim), preparing, sending (by the claim) → failed: it was not published and will not be. From
+    unknown as with `give_back`.
 
     Without a claim it is said of the row as it was `as_of` its last change: a person's newer word counts more.
     """
@@ -257,9 +264,10 @@ async def mark_failed(
         UPDATE deliveries SET status = 'failed', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
                error_code = %(code)s, error = %(sentence)s, next_step = %(next_step)s
          WHERE id = %(id)s AND ((status IN ('preparing', 'sending') AND claim = %(claim)s)
-               OR (status IN ('scheduled', 'ready') AND status_at = %(as_of)s AND %(claim)s::text IS NULL))
-        """,
-        {"id": delivery_id, "claim": claim, "as_of": as_of, "code": code, "next_step": next_step},
+               OR (status IN ('scheduled', 'ready') AND status_at = %(as_of)s AND %(claim)s::text IS NULL) OR """
+        + _ONLY_THAT_REQUEST
+        + ")",
+        {**_request(delivery), "claim": claim, "as_of": as_of, "code": code, "next_step": next_step},
         sentence,
         detail,
     )
@@ -391,6 +399,11 @@ async def mark_attention(
         {"id": delivery_id, "claim": claim, "code": code, "next_step": next_step},
         sentence,
     )
+
+
+def _request(delivery: Delivery) -> dict[str, Any]:
+    """Which request an answer is to. Claims count them, and nothing sets that back."""
+    return {"id": delivery.id, "attempt_no": delivery.attempt_no, "revision": delivery.revision}
 
 
 async def _one(conn: AsyncConnection, query: LiteralString, params: Mapping[str, Any]) -> Delivery | None:

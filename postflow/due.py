@@ -11,7 +11,7 @@ from postflow import platforms
 from postflow.config import Settings
 from postflow.deliveries import told
 from postflow.errors import NotFound
-from postflow.models import AccountState, Delivery, DeliveryStatus, Value
+from postflow.models import AccountState, Delivery, DeliveryStatus, Value, storable
 
 #: The bell and the poll wake a due delivery within seconds; what is later than this has lost its job.
 OVERSLEPT_S = 20
@@ -170,6 +170,18 @@ async def add_permalink(conn: AsyncConnection, delivery_id: int, permalink: str)
     await conn.execute(
         "UPDATE deliveries SET permalink = %(permalink)s WHERE id = %(id)s AND status = 'published'",
         {"id": delivery_id, "permalink": permalink},
+    )
+
+
+async def note(conn: AsyncConnection, delivery_id: int, sentence: str) -> None:
+    """No arrow: one more line of its story, in whatever state it is. Once: the same words are not said again."""
+    await conn.execute(
+        """
+        INSERT INTO delivery_events (delivery_id, status, sentence)
+        SELECT id, status, %(sentence)s FROM deliveries d WHERE id = %(id)s
+           AND NOT EXISTS (SELECT FROM delivery_events e WHERE e.delivery_id = d.id AND e.sentence = %(sentence)s)
+        """,
+        {"id": delivery_id, "sentence": storable(sentence)},
     )
 
 

@@ -1,16 +1,17 @@
 """What the stories of a delivery need, made once per worker process, and what each of them gathers for its platform."""
 
 import asyncio
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import httpx
 import psycopg
 import structlog
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 from pydantic import BaseModel, ValidationError
 
 from postflow import net, outgoing, platforms, waking
@@ -26,6 +27,12 @@ PUT_OFF_S = 120.0
 #: Out of reach, full, or read-only.
 DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
 
+#: So long an answer is tried to be written down; between two tries; and before a stopping worker's job ends without it.
+KEPT_FOR_S = 3600.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+LAST_WORD_S = 5.0
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,14 +99,53 @@ def staged_state(platform: Platform, delivery: Delivery) -> BaseModel | None:
         ) from None
 
 
-# -- when the worker is told to stop ---------------------------------------------------------------------------------
+# -- what was learned is never thrown away -----------------------------------------------------------------------------
+
+
+def kept(writing: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Around what writes down an answer: it is written again on another session when the database, or the session, ends
+    just then. Twice does no harm, since each arrow is guarded. After an hour, or when the process ends, the row tells that
+    a request was under way, and a look finds out what became of it.
+    """
+
+    @functools.wraps(writing)
+    async def patiently(*args: P.args, **options: P.kwargs) -> T:
+        clock, pause_s = asyncio.get_running_loop().time, FIRST_PAUSE_S
+        give_up_at = clock() + KEPT_FOR_S
+        while True:
+            try:
+                return await writing(*args, **options)
+            except DATABASE_GONE as gone:
+                if clock() > give_up_at or isinstance(gone, PoolClosed):
+                    raise
+                log.warning(
+                    "the database does not take an answer; trying again", what=writing.__name__, why=str(gone)[:120]
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+    return patiently
 
 
 async def to_the_end(writing: Coroutine[Any, Any, T]) -> T:
-    """What the network has answered is written down, though the worker is told to stop just then."""
+    """What the network has answered is written down, though the worker is told to stop just then. Where that takes long
+    (the database is away), it goes on beside whatever this process does next.
+    """
     task = asyncio.ensure_future(writing)
+    _unwritten.add(task)
+    task.add_done_callback(_written)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await task
+        await asyncio.wait([task], timeout=LAST_WORD_S)
         raise
+
+
+#: Nobody else holds on to what goes on beside.
+_unwritten: set[asyncio.Future[Any]] = set()
+
+
+def _written(task: asyncio.Future[Any]) -> None:
+    _unwritten.discard(task)
+    if not task.cancelled() and (failed := task.exception()):
+        log.error("an answer could not be written down", why=f"{type(failed).__name__}: {failed}"[:200])

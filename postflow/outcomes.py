@@ -9,17 +9,18 @@ import structlog
 from psycopg import AsyncConnection
 
 from postflow import arrows, db, due, notices
-from postflow.engine import Engine, to_the_end
+from postflow.engine import Engine, kept, to_the_end
 from postflow.errors import (
     NotReady,
     OutcomeUnknown,
     PublishError,
     Refused,
+    Retry,
     StageLost,
     Throttled,
     Unauthorized,
 )
-from postflow.models import Delivery, Outgoing, Receipt
+from postflow.models import Delivery, DeliveryStatus, Outgoing, Receipt
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.outcomes")
@@ -35,10 +36,12 @@ UNTOLD_PAUSE_S = 60.0
 async def published(
     engine: Engine, delivery: Delivery, claim: str | None, platform: Platform, parcel: Outgoing, receipt: Receipt
 ) -> Delivery | None:
-    done = await to_the_end(_write_published(engine, delivery, claim, receipt))
+    done = await to_the_end(_write_published(engine, delivery, receipt, found=claim is None))
     engine.reached("published")
     if done is None:
-        log.error("published, but somebody else has the row by now", delivery=delivery.id, remote_id=receipt.remote_id)
+        log.error(
+            "published, but its row tells of another post by now", delivery=delivery.id, remote_id=receipt.remote_id
+        )
         return None
     log.info(
         "published", delivery=done.id, network=platform.name, account=parcel.login.account.handle, url=done.permalink
@@ -48,13 +51,25 @@ async def published(
     return done
 
 
-async def _write_published(engine: Engine, delivery: Delivery, claim: str | None, receipt: Receipt) -> Delivery | None:
-    lookup = claim is None
-    sentence = "Found on the network: it had gone out." if lookup else "Published."
+@kept
+async def _write_published(engine: Engine, delivery: Delivery, receipt: Receipt, *, found: bool) -> Delivery | None:
+    sentence = "Found on the network: it had gone out." if found else "Published."
     async with db.async_transaction(engine.pool) as conn:
-        done = await arrows.mark_published(conn, delivery.id, claim, receipt, sentence=sentence, lookup=lookup)
+        done = await arrows.mark_published(conn, delivery, receipt, sentence=sentence, lookup=found)
         await _wake_what_waited(engine, conn, delivery)
-    return done
+        return done or await _known_already(conn, delivery, receipt)
+
+
+async def _known_already(conn: AsyncConnection, delivery: Delivery, receipt: Receipt) -> Delivery | None:
+    """The row, where it tells the same: we had written it down and did not hear so. Where it tells another story by now,
+    this one is added to it.
+    """
+    row = await arrows.get(conn, delivery.id)
+    if row and row.status is DeliveryStatus.published and row.remote_id == receipt.remote_id:
+        return row
+    where = receipt.permalink or receipt.remote_id or "an address that is not known"
+    await due.note(conn, delivery.id, f"An earlier request for it was answered after all: it is out as {where}.")
+    return None
 
 
 async def _add_permalink(
@@ -81,6 +96,7 @@ async def not_confirmed(engine: Engine, delivery: Delivery, claim: str, error: P
         await could_not(engine, delivery, claim, error, story="publish")
 
 
+@kept
 async def unknown(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
     async with db.async_transaction(engine.pool) as conn:
         look_at = await db.async_now(conn) + timedelta(seconds=engine.settings.settle_s)
@@ -103,6 +119,25 @@ async def could_not(engine: Engine, delivery: Delivery, claim: str, error: Publi
         await _later(engine, delivery, claim, error, story)
 
 
+async def intent_unheard(engine: Engine, delivery: Delivery, claim: str) -> None:
+    """Its intent may have been written down, but nothing has left: whoever knows that says so."""
+    unheard = Retry(
+        "The database did not confirm in time that it may be sent, so nothing left.", retry_in_s=1, code="unheard"
+    )
+    await could_not(engine, delivery, claim, unheard, story="publish")
+    await _wake_the_ready(engine, delivery.id)
+
+
+@kept
+async def _wake_the_ready(engine: Engine, delivery_id: int) -> None:
+    """The intent had not come through, and the job that brought it is over."""
+    async with db.async_transaction(engine.pool) as conn:
+        row = await arrows.get(conn, delivery_id)
+        if row and row.status is DeliveryStatus.ready:
+            await engine.wake(conn, "publish", delivery_id, await db.async_now(conn))
+
+
+@kept
 async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError, story: str) -> None:
     async with db.async_transaction(engine.pool) as conn:
         at = _again_at(engine, delivery, error, await db.async_now(conn))
@@ -110,7 +145,7 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
             await due.throttle(conn, delivery.account_id, at)
         moved = await arrows.give_back(
             conn,
-            delivery.id,
+            delivery,
             claim,
             not_before=at,
             faults=int(_is_fault(error)),
@@ -131,11 +166,12 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
     log.info("later", delivery=delivery.id, reason=error.code, why=error.sentence, at=str(at))
 
 
+@kept
 async def give_up(engine: Engine, delivery: Delivery, claim: str | None, error: PublishError) -> None:
     async with db.async_transaction(engine.pool) as conn:
         failed = await arrows.mark_failed(
             conn,
-            delivery.id,
+            delivery,
             claim,
             as_of=delivery.status_at,
             code=error.code,

@@ -126,7 +126,7 @@ async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
     async with db.async_transaction(engine.pool) as conn:
         moved = await arrows.give_back(
             conn,
-            delivery.id,
+            delivery,
             claim,
             not_before=None,
             faults=0,

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 
 import structlog
 from psycopg.errors import UniqueViolation
+from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 
 from postflow import access, arrows, db, due, notices, outcomes, preparing, waking
-from postflow.engine import PUT_OFF_S, Engine, gathered, staged_state, to_the_end
+from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry
 from postflow.models import AccountState, Delivery, DeliveryStatus, Outgoing, Receipt
 from postflow.platforms import answers
@@ -171,6 +172,7 @@ async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady
 
 
 async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel: Outgoing) -> Delivery | None:
+    """None where it may not. An intent whose commit goes unheard, and one that is cut short, is taken back: nothing left."""
     lease_s = engine.settings.request_timeout_s + SEND_MARGIN_S
     try:
         async with engine.pool.connection() as conn:
@@ -186,6 +188,12 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
             )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
         return None
+    except PoolTimeout:
+        raise  # nothing was asked of the database
+    except (*DATABASE_GONE, asyncio.CancelledError):
+        would_be = delivery.model_copy(update={"attempt_no": delivery.attempt_no + 1})
+        await to_the_end(outcomes.intent_unheard(engine, would_be, claim))
+        raise
 
 
 class _Deadline(NamedTuple):

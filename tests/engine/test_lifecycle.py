@@ -35,6 +35,11 @@ class Row(NamedTuple):
     def id(self) -> int:
         return self.delivery.id
 
+    @property
+    def sent(self) -> Delivery:
+        """As its sender knows it."""
+        return self.delivery.model_copy(update={"attempt_no": 1})
+
 
 NOW = datetime.now(UTC)
 RECEIPT = Receipt(remote_id="1", permalink=None)
@@ -55,19 +60,19 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     "arrows.claim_to_prepare": [lambda row: arrows.claim_to_prepare(row.aconn, row.id, "new", 60)],
     "arrows.mark_ready": [lambda row: arrows.mark_ready(row.aconn, row.id, "mine", {})],
     "arrows.give_back": [
-        lambda row: arrows.give_back(row.aconn, row.id, "mine", sentence="Not now.", **GIVEN_BACK),
+        lambda row: arrows.give_back(row.aconn, row.sent, "mine", sentence="Not now.", **GIVEN_BACK),
     ],
     "arrows.restage": [lambda row: arrows.restage(row.aconn, row.id, "Too old.")],
     "arrows.claim_to_send": [
         lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None, late_s=60, pace_s=0)
     ],
     "arrows.mark_published": [
-        lambda row: arrows.mark_published(row.aconn, row.id, "mine", RECEIPT, sentence="Published."),
-        lambda row: arrows.mark_published(row.aconn, row.id, None, RECEIPT, sentence="Found.", lookup=True),
+        lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),
+        lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Found.", lookup=True),
     ],
     "arrows.mark_failed": [
-        lambda row: arrows.mark_failed(row.aconn, row.id, "mine", as_of=row.delivery.status_at, **FAILED),
-        lambda row: arrows.mark_failed(row.aconn, row.id, None, as_of=row.delivery.status_at, **FAILED),
+        lambda row: arrows.mark_failed(row.aconn, row.sent, "mine", as_of=row.delivery.status_at, **FAILED),
+        lambda row: arrows.mark_failed(row.aconn, row.sent, None, as_of=row.delivery.status_at, **FAILED),
     ],
     "arrows.mark_missed": [
         lambda row: arrows.mark_missed(row.aconn, row.id, "Too late.", "Move it.", as_of=row.delivery.status_at)
@@ -83,7 +88,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
         lambda row: arrows.mark_attention(row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look.")
     ],
     "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn, 60)],
-    "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW, 60)],
+    "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW)],
 }
 #: What a row has in each state, beside what it was made with.
 SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"

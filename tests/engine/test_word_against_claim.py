@@ -203,7 +203,7 @@ async def test_whatever_characters_a_network_uses_its_word_is_kept(
         assert await arrows.claim_to_prepare(conn, delivery.id, "mine", 60)
         detail = {"detail": odd, "notes": [odd]}
         moved = await arrows.mark_failed(
-            conn, delivery.id, "mine", as_of=delivery.status_at, code="odd", sentence=odd, next_step=odd, detail=detail
+            conn, delivery, "mine", as_of=delivery.status_at, code="odd", sentence=odd, next_step=odd, detail=detail
         )
     assert moved and moved.error == "ab?c"
     [*_, told] = deliveries.events(db, ada, delivery.post_id)
