@@ -167,11 +167,12 @@ async def claim_to_send(
 ) -> Delivery | None:
     """ready → sending: the intent, committed before the request leaves.
 
-    None when it is not due, held, changed since `delivery` was read (`status_at` tells: a row that waited for a person's
-    transaction is looked at anew, what it is joined with is not), or when another post of this account is being sent:
-    whoever finishes that one wakes the next (`next_waiting`). What is later than `late_s` keeps `pace_s` to the account's
-    post before. A part of a thread waits for the part before it, and `reply_to` must be that part as it went out: what
-    was gathered before it did would leave without its parent.
+    None when the database may have forgotten that it was sent (`restoring`), when it is not due, held, changed since
+    `delivery` was read (`status_at` tells: a row that waited for a person's transaction is looked at anew, what it is
+    joined with is not), or when another post of this account is being sent: whoever finishes that one wakes the next
+    (`next_waiting`). What is later than `late_s` keeps `pace_s` to the account's post before. A part of a thread waits for
+    the part before it, and `reply_to` must be that part as it went out: what was gathered before it did would leave without
+    its parent.
     """
     return await _told(
         conn,
@@ -184,7 +185,7 @@ async def claim_to_send(
          WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
            AND deliveries.status_at = %(status_at)s
            AND deliveries.revision = %(revision)s AND p.revision = %(revision)s
-           AND p.post_date <= clock_timestamp()
+           AND p.post_date <= clock_timestamp() AND EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage())
            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id
                    AND before.account_id = deliveries.account_id AND before.status = 'published'
                    AND before.remote_id = %(reply_to)s))

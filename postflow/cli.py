@@ -133,7 +133,7 @@ def doctor() -> None:
 
 @main.command()
 def restored() -> None:
-    """Run once after restoring a backup, before workers start: what was due since is not sent a second time."""
+    """Run once after restoring a backup, before workers start: what was due since is looked for, not sent again."""
     import asyncio
 
     from postflow import db, restoring
@@ -146,7 +146,10 @@ def restored() -> None:
                 "A worker is running on this database. Stop all workers, wait half a minute, try again."
             )
     held = asyncio.run(restoring.hold_overdue(settings))
-    click.echo(f"Held {held} deliveries that were due since the backup. Their people decide on each post's page.")
+    click.echo(
+        f"{held} deliveries were due since the backup and may be out already. Workers look for them on their accounts; where"
+        " that does not tell, their people hear of it and decide."
+    )
 
 
 @main.command()

@@ -26,6 +26,7 @@ class Timing(Value):
 
     now: datetime  # by the database's clock: a worker's own may be minutes off
     delivery_id: int
+    has_history: bool  # False where the database may have forgotten what was sent (`restoring`)
     status: DeliveryStatus
     status_at: datetime
     post_date: datetime
@@ -93,7 +94,8 @@ async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
     async with conn.cursor(row_factory=class_row(Timing)) as cursor:
         await cursor.execute(
             """
-            SELECT clock_timestamp() AS now, d.id AS delivery_id, d.status, d.status_at, p.post_date, d.asked_at,
+            SELECT clock_timestamp() AS now, EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage()) AS has_history,
+                   d.id AS delivery_id, d.status, d.status_at, p.post_date, d.asked_at,
                    p.grace_s AS post_grace_s, d.not_before, d.staged_at, d.first_sent_at, a.platform,
                    a.state AS account_state, a.throttled_until,
                    (SELECT max(sent_at) FROM deliveries o
@@ -164,6 +166,20 @@ async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozens
         {"account_id": delivery.account_id, "id": delivery.id, "since": delivery.first_sent_at},
     )
     return frozenset(row[0] for row in await rows.fetchall())
+
+
+async def waits_for_its_part_before(conn: AsyncConnection, delivery: Delivery) -> bool:
+    """Of a thread's parts that came into doubt at once, one after the other is looked up."""
+    row = await (
+        await conn.execute(
+            """
+            SELECT EXISTS (SELECT FROM posts p JOIN deliveries b ON b.post_id = p.parent_id
+                WHERE p.id = %(post_id)s AND b.account_id = %(account_id)s AND b.status <> 'published')
+            """,
+            {"post_id": delivery.post_id, "account_id": delivery.account_id},
+        )
+    ).fetchone()
+    return bool(row and row[0])
 
 
 async def add_permalink(conn: AsyncConnection, delivery_id: int, permalink: str) -> None:

@@ -23,7 +23,7 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, notices, outcomes, preparing, waking
+from postflow import access, arrows, db, due, notices, outcomes, preparing, restoring, waking
 from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry
 from postflow.models import AccountState, Delivery, DeliveryStatus, Outgoing, Receipt
@@ -45,6 +45,9 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
     """
     async with engine.pool.connection() as conn:
         timing = await due.timing(conn, delivery_id)
+    if timing and not timing.has_history:
+        await restoring.notice(engine)  # what it says of this one may be forgotten, not known: a look comes first
+        return None
     if timing is None or not await _may_go(engine, timing):
         return None
     instant = _instant(engine, timing)

@@ -1,24 +1,27 @@
 """The story after a lost answer: unknown → published | scheduled | attention. It asks the network, and sends nothing."""
 
 import asyncio
+import contextlib
 import secrets
 from datetime import datetime, timedelta
 
 import structlog
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from postflow import access, arrows, db, due, notices, outcomes
+from postflow import access, arrows, db, due, notices, outcomes, restoring
 from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
 from postflow.errors import PublishError, Refused, Retry
-from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, SafeToResend, Verdict
+from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, SafeToResend, Undecidable, Verdict
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.reconciling")
 
 #: A look may last as long as so many requests, and ends so long before its lease does.
 LOOK_LEASE_REQUESTS, LOOK_MARGIN_S = 4, 5.0
+#: Between two looks whether the part before it is found out.
+PART_S = 30.0
 
 
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
@@ -30,12 +33,13 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         if delivery is None:
             return None
         taken, now = await due.taken_remote_ids(conn, delivery), await db.async_now(conn)
+        comes_later = await due.waits_for_its_part_before(conn, delivery)
+    if comes_later:
+        return await _decided(engine, delivery, claim, _after_the_part_before(delivery, now))
     engine.reached("looking")
     try:
         platform, parcel = await gathered(engine, delivery, with_data=False)
-        staged = staged_state(platform, delivery)
-        if staged is None:
-            raise Refused("What was prepared for it is gone.", code="stage_lost")
+        staged = _staged(platform, delivery)
         async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
             verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
         engine.reached("looked")
@@ -84,7 +88,29 @@ async def _looked(
         return await platform.reconcile(engine.http, parcel, staged, attempt)
 
 
+def _staged(platform: Platform, delivery: Delivery) -> BaseModel:
+    """What the database has forgotten was prepared, or not yet when it was written: then it is looked for without."""
+    staged = staged_state(platform, delivery)
+    if staged is None and delivery.error_code in restoring.IN_DOUBT:
+        with contextlib.suppress(ValidationError):
+            staged = platform.staged_model()
+    if staged is None:
+        raise Refused("What was prepared for it is gone.", code="stage_lost")
+    return staged
+
+
+def _after_the_part_before(delivery: Delivery, now: datetime) -> Verdict:
+    """Only what the part before is known as tells which status would be this one."""
+    if now - (delivery.sent_at or delivery.status_at) > timedelta(days=1):
+        return Undecidable(
+            why=f"{restoring.SENTENCE} For a day it was not found out what became of the part before it."
+        )
+    return LookAgain(in_s=PART_S, why="The part before it is looked up first.")
+
+
 async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:
+    if isinstance(verdict, SafeToResend | Undecidable) and delivery.error_code == restoring.RESTORED:
+        verdict = Undecidable(why=restoring.NOT_FOUND)
     async with db.async_transaction(engine.pool) as conn:
         if isinstance(verdict, LookAgain):
             at = await db.async_now(conn) + timedelta(seconds=verdict.in_s)

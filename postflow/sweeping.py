@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import db, due, preparing, waking
+from postflow import db, due, preparing, restoring, waking
 from postflow.due import Overslept
 from postflow.engine import Engine
 from postflow.models import DeliveryStatus
@@ -20,7 +20,9 @@ async def sweep(engine: Engine) -> dict[str, int]:
     Each kind is a short transaction of its own: a sweep that is cut short has done what it has done. `held` are those
     that it could not take up, since somebody's transaction holds their rows.
     """
+    forgotten = await restoring.notice(engine)
     async with engine.pool.connection() as conn:
+        await restoring.note(conn)
         began_at = await db.async_now(conn)
         if moved := await due.set_back(conn):
             log.warning("the database's clock was set back; what waits by it waits no longer for that", rows=moved)
@@ -29,6 +31,7 @@ async def sweep(engine: Engine) -> dict[str, int]:
         "preparing": await _drop_preparing(engine),
         "asleep": await _wake_the_overslept(engine),
         "held": await _held(engine, began_at),
+        "forgotten": forgotten,
     }
     if any(found.values()):
         log.warning("swept", **found)

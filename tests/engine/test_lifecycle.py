@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due
+from postflow import arrows, config, deliveries, due, restoring
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
 from sandbox import Sandbox
@@ -88,6 +88,10 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
         lambda row: arrows.mark_attention(row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look.")
     ],
     "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn, 60)],
+    "restoring.doubt": [
+        lambda row: restoring.doubt(row.aconn, NOW, long=False),
+        lambda row: restoring.doubt(row.aconn, NOW, long=True),
+    ],
     "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW)],
 }
 #: What a row has in each state, beside what it was made with.

@@ -1,22 +1,30 @@
-"""A backup as docs/operations.md says, restored as it says: nothing is lost, and nothing goes out a second time."""
+"""A database that has lost its last moments, by a restored backup or a promoted replica: nothing is lost, and nothing goes out
+a second time.
+"""
 
 import asyncio
+import contextlib
+import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
-from postflow import cli, config, preparing, publishing, restoring, sweeping
+from postflow import arrows, cli, config, embedded, migrate, preparing, publishing, restoring, sweeping
 from postflow import db as database
-from postflow.embedded import binaries
+from postflow.embedded import binaries, place
 from postflow.engine import Engine, engine_over
+from postflow.models import Delivery
 from sandbox import Sandbox
 from tests.conftest import UrlOf, a_database
-from tests.engine.conftest import a_picture, an_account, scheduled
+from tests.engine import lifetime
+from tests.engine.conftest import a_picture, a_user, an_account, scheduled
 
 
 @pytest.fixture
@@ -60,24 +68,170 @@ async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_aga
 
     monkeypatch.setenv("DATABASE_URL", other_url)
     said = (await asyncio.to_thread(CliRunner().invoke, cli.main, ["restored"])).output
-    assert said.startswith("Held 1 deliveries that were due since the backup.")
+    assert said.startswith("1 deliveries were due since the backup and may be out already.")
     with psycopg.connect(other_url, autocommit=True) as restored:
         database.check_schema(restored)
         rows = dict(restored.execute("SELECT id, status FROM deliveries").fetchall())
-        assert rows == {later.id: "scheduled", since.id: "missed"}
-        row = restored.execute("SELECT error, next_step FROM deliveries WHERE id = %s", [since.id]).fetchone()
-        assert row == (restoring.SENTENCE, restoring.NEXT_STEP)
+        assert rows == {later.id: "scheduled", since.id: "unknown"}
+        row = restored.execute("SELECT error, error_code FROM deliveries WHERE id = %s", [since.id]).fetchone()
+        assert row == (restoring.SENTENCE, restoring.RESTORED)
         kept = restored.execute("SELECT count(*) FROM media_files WHERE length(data) > 0").fetchone()
         assert kept and kept[0] >= 1
         waiting = restored.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'").fetchone()
         assert waiting and waiting[0] >= 2
-    over = settings.model_copy(update={"database_url": config.load().database_url})
-    async with database.async_pool(over.database_url.get_secret_value()) as pool:
-        again = engine_over(over, pool)
-        async with again.http, again.commit_http:
+        async with engine_on(settings, other_url) as again:
             assert await publishing.publish(again, since.id) is None
-            await sweeping.sweep(again)
+            await lifetime.to_rest(again, restored, [since.id])
+        assert states(restored, since) == ["published"]
     assert sandbox.ledger.times_published("went out after the backup") == 1
+
+
+@contextlib.asynccontextmanager
+async def engine_on(settings: config.Settings, url: str) -> AsyncIterator[Engine]:
+    """A worker on that database."""
+    over = settings.model_copy(update={"database_url": SecretStr(url)})
+    async with database.async_pool(url) as pool:
+        engine = engine_over(over, pool)
+        async with engine.http, engine.commit_http:
+            yield engine
+
+
+def states(conn: psycopg.Connection, *made: Delivery) -> list[str]:
+    return lifetime.states(conn, [one.id for one in made])
+
+
+async def test_a_dump_in_another_database_is_noticed_by_the_first_worker_also_without_the_command(
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    database_url: str,
+    other_url: str,
+    tools: Path,
+    tmp_path: Path,
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "gotosocial", "unannounced")
+    [since] = scheduled(db, settings, ada, (account,), "out before anybody spoke of a backup")
+    dump = tmp_path / "postflow.dump"
+    run(tools / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={database_url}")
+    assert await publishing.publish(engine, since.id)
+    run(tools / "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={other_url}", str(dump))
+    with psycopg.connect(other_url, autocommit=True) as restored:
+        restored.execute("UPDATE posts SET post_date = post_date - interval '3 days'")  # longer than any grace
+        async with engine_on(settings, other_url) as again:
+            assert await publishing.publish(again, since.id) is None
+            assert states(restored, since) == ["unknown"], "not missed, which would be untrue"
+            await lifetime.to_rest(again, restored, [since.id])
+        assert states(restored, since) == ["published"]
+    assert sandbox.ledger.times_published("out before anybody spoke of a backup") == 1
+
+
+# -- a promoted replica ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[embedded.EmbeddedPostgres]:
+    with embedded.EmbeddedPostgres(tmp_path / "primary", careless=True) as server:
+        migrate.upgrade(server.url())
+        yield server
+
+
+@contextlib.contextmanager
+def promoted(copy: Path, home: Path) -> Iterator[embedded.EmbeddedPostgres]:
+    """The replica, which knows what the copy knows, becomes the primary."""
+    server = embedded.EmbeddedPostgres(home, careless=True)
+    kept = place.prepare(home)
+    shutil.copytree(copy, kept.data)
+    (kept.data / "standby.signal").touch()
+    give_to(kept, kept.data)
+    kept.release()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(server, "_ensure_database", lambda: None)  # nothing can be made on a replica, and all is there
+        server.start()
+    try:
+        with psycopg.connect(server.url(), autocommit=True) as conn:
+            assert conn.execute("SELECT pg_promote()").fetchone() == (True,)
+        yield server
+    finally:
+        server.stop()
+
+
+def give_to(kept: place.Place, tree: Path) -> None:
+    if kept.as_user:
+        for path in (tree, *tree.rglob("*")):
+            os.chown(path, kept.as_user["user"], kept.as_user["group"])
+
+
+async def test_a_promoted_replica_that_lost_the_last_commits_sends_nothing_a_second_time(
+    primary: embedded.EmbeddedPostgres, settings: config.Settings, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """GoToSocial knows no key: only a look can tell. One of three was out, a reply to it too, one was not, one is for later."""
+    async with engine_on(settings, primary.url()) as before:
+        with psycopg.connect(primary.url(), autocommit=True) as db:
+            ada = a_user(db, "ada@example.org")
+            account = await an_account(db, before, sandbox, ada, "gotosocial", "failed-over")
+            other = await an_account(db, before, sandbox, ada, "gotosocial", "failed-over-too")
+            thread = scheduled(db, settings, ada, (account,), "sent, then forgotten", thread=("its answer, forgotten",))
+            [unsent] = scheduled(db, settings, ada, (other,), "due in the failover")
+            soon = datetime.now(UTC) + timedelta(hours=1)
+            [later] = scheduled(db, settings, ada, (other,), "due after the failover", at=soon)
+            for one in (*thread, unsent):
+                assert await preparing.prepare(before, one.id)
+        primary._end_process("fast")
+        await asyncio.to_thread(shutil.copytree, primary.data, tmp_path / "copy")
+        primary._launch()
+        for one in thread:
+            assert await publishing.publish(before, one.id)
+    primary.stop("immediate")
+    with (
+        promoted(tmp_path / "copy", tmp_path / "replica") as server,
+        psycopg.connect(server.url(), autocommit=True) as db,
+    ):
+        async with engine_on(settings, server.url()) as after:
+            assert states(db, *thread, unsent, later) == ["ready", "ready", "ready", "scheduled"]
+            assert await publishing.publish(after, thread[0].id) is None
+            assert states(db, *thread, unsent, later) == ["unknown", "unknown", "unknown", "scheduled"]
+            await lifetime.to_rest(after, db, [*(one.id for one in thread), unsent.id])
+        assert states(db, *thread, unsent, later) == ["published", "published", "published", "scheduled"]
+    for text in ("sent, then forgotten", "its answer, forgotten", "due in the failover"):
+        assert sandbox.ledger.times_published(text) == 1, text
+
+
+async def test_a_claim_in_another_history_is_refused_whatever_was_read_before(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    """A failover between reading and claiming, through an address that leads to whoever is primary."""
+    account = await an_account(db, engine, sandbox, ada, "gotosocial", "claimed-elsewhere")
+    [delivery] = scheduled(db, settings, ada, (account,), "claimed in another history")
+    ready = await preparing.prepare(engine, delivery.id)
+    assert ready
+    db.execute("UPDATE lineage SET mark = 'another'")
+    async with engine.pool.connection() as conn:
+        assert await arrows.claim_to_send(conn, ready, "mine", 60, "hash", None, late_s=60, pace_s=0) is None
+    assert (await sweeping.sweep(engine))["forgotten"] == 1
+    assert states(db, delivery) == ["unknown"]
+    assert (await sweeping.sweep(engine))["forgotten"] == 0
+
+
+async def test_after_a_long_gap_what_is_not_found_is_left_to_its_person_who_hears_of_it(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "long-gap")
+    [delivery] = scheduled(db, settings, ada, (account,), "perhaps out in other words")
+    db.execute("UPDATE lineage SET mark = 'another', seen_at = now() - interval '2 hours'")
+    assert await publishing.publish(engine, delivery.id) is None
+    await lifetime.to_rest(engine, db, [delivery.id])
+    row = db.execute("SELECT status, error FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
+    assert row == ("attention", restoring.NOT_FOUND)
+    assert db.execute("SELECT kind FROM notices").fetchall() == [("delivery-attention",)]
+    assert sandbox.ledger.times_published("perhaps out in other words") == 0
+
+
+async def test_a_sweep_keeps_up_when_this_history_was_last_seen(db: psycopg.Connection, engine: Engine) -> None:
+    db.execute("UPDATE lineage SET seen_at = now() - interval '2 hours'")
+    await sweeping.sweep(engine)
+    assert db.execute("SELECT seen_at > now() - interval '1 minute' FROM lineage").fetchone() == (True,)
 
 
 def test_it_is_refused_while_a_worker_runs(

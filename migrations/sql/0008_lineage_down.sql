@@ -1,0 +1,2 @@
+DROP FUNCTION postflow_lineage();
+DROP TABLE lineage;
