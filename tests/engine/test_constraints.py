@@ -33,6 +33,7 @@ NONSENSE = {
     "periodic_runs_outcome_check": f"{RUN} now(), 'so so')",
     "periodic_runs_end_with_an_outcome": f"{RUN} now(), NULL)",
     "media_kind_check": "UPDATE media SET kind = 'scent'",
+    "lineage_one_check": "UPDATE lineage SET one = false",
 }
 #: The other half of what is tied together: a state that has ended, but still waits or claims to be out.
 ALSO = [
