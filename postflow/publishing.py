@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import psycopg
 import structlog
 from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
@@ -191,9 +192,9 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
             )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
         return None
-    except PoolTimeout:
-        raise  # nothing was asked of the database
-    except (*DATABASE_GONE, asyncio.CancelledError):
+    except (*DATABASE_GONE, asyncio.CancelledError) as end:
+        if isinstance(end, PoolTimeout) or not _is_unheard(end):
+            raise
         would_be = delivery.model_copy(update={"attempt_no": delivery.attempt_no + 1})
         await to_the_end(outcomes.intent_unheard(engine, would_be, claim))
         raise
@@ -211,6 +212,12 @@ class _Deadline(NamedTuple):
 
     def has_passed(self) -> bool:
         return asyncio.get_running_loop().time() > self.loop_s or time.time() > self.wall_s
+
+
+def _is_unheard(end: BaseException) -> bool:
+    """Did the statement end without its answer? One that the database refused in its own words has done nothing."""
+    code = end.sqlstate if isinstance(end, psycopg.Error) else None
+    return code is None or code.startswith(("08", "57"))
 
 
 async def _commit(

@@ -1,5 +1,6 @@
 """What goes wrong around a delivery: wrong clocks, lost jobs, vanished accounts and networks, a database that cannot write."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 import postflow.db
 from postflow import config, errors, platforms, preparing, publishing, reconciling, scheduling, sweeping
+from postflow import engine as engines
 from postflow.engine import Engine
 from postflow.models import Content, Delivery, NewPost
 from sandbox import Sandbox
@@ -386,9 +388,31 @@ async def test_a_disk_that_fills_up_while_preparing_is_no_fault_of_the_networks(
     assert done and done.faults == 0
 
 
-async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_again(
+async def test_an_answer_waits_until_it_can_be_written_down(
     db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "written-later")
+    [delivery] = scheduled(db, settings, ada, (account,), "out, and written down when there was room")
+    db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF remote_id"))
+    publish = asyncio.create_task(publishing.publish(engine, delivery.id))
+    while not sandbox.ledger.times_published("out, and written down when there was room"):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
+    assert status_of(db, delivery) == "sending" and not publish.done()
+    db.execute("DROP TRIGGER full_disk ON deliveries")
+    assert await publish
+    assert status_of(db, delivery) == "published"
+
+
+async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_again(
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engines, "KEPT_FOR_S", 0)  # the process ends before there is room
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unwritten")
     [delivery] = scheduled(db, settings, ada, (account,), "out, but nowhere written")
     db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF remote_id"))
