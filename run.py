@@ -61,15 +61,18 @@ def main(words):
 
 
 def plan(words):
-    """Which dependency groups, and which commands."""
+    """Which dependency groups, and which commands. Paths are looked for in the working directory, the checkout."""
     first, rest = (words[0], words[1:]) if words else ("", [])
     if first == "test":
         # One more than there are cores: many tests wait, for leases and for a database that is away.
         side_by_side = ["-n", str(min(os.cpu_count() or 1, 4) + 1), "--dist", "worksteal"]
         if rest[:1] == ["--postgres"]:
             major, rest = "".join(rest[1:2]), rest[2:]
-            command = ["python", "-m", "tests.servers", major, *(rest or [*side_by_side, *ON_ANOTHER_SERVER])]
-            return ["dev", *(["postgres15"] if major == "15" else [])], [command]
+            if not any(os.path.exists(word.partition("::")[0]) for word in rest):
+                rest = [*side_by_side, *rest, *ON_ANOTHER_SERVER]
+            return ["dev", *(["postgres15"] if major == "15" else [])], [
+                ["python", "-m", "tests.servers", major, *rest]
+            ]
         return ["dev"], [["pytest", *(rest or side_by_side)]]
     if first == "lint":
         commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
