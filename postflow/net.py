@@ -20,7 +20,7 @@ from typing import cast
 import httpcore
 import httpx
 
-from postflow import internet
+from postflow import internet, leaving
 from postflow.config import Settings
 
 #: An API answer is kilobytes; more is a mistake or an attack.
@@ -58,14 +58,15 @@ class AnswerTooLarge(httpx.ReadError):
 
 def client(settings: Settings, *, resolve: Resolver | None = None) -> httpx.AsyncClient:
     """For reading and uploading. Connections are kept for a few seconds."""
-    return _client(
-        settings, httpx.Limits(max_connections=200, max_keepalive_connections=40, keepalive_expiry=4), resolve
-    )
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=40, keepalive_expiry=4)
+    return _client(settings, limits, resolve, commits=False)
 
 
 def commit_client(settings: Settings, *, resolve: Resolver | None = None) -> httpx.AsyncClient:
-    """For the one visible call: always a fresh connection, since a kept one may be half dead and lose the answer."""
-    return _client(settings, httpx.Limits(max_connections=200, max_keepalive_connections=0), resolve)
+    """For the one visible call: always a fresh connection, since a kept one may be half dead and lose the answer. It leaves
+    in time or not at all (`leaving`).
+    """
+    return _client(settings, httpx.Limits(max_connections=200, max_keepalive_connections=0), resolve, commits=True)
 
 
 def _spare_vain_imports() -> None:
@@ -74,11 +75,12 @@ def _spare_vain_imports() -> None:
         sys.modules.setdefault("sniffio", cast(ModuleType, None))  # the documented way to say: there is none
 
 
-def _client(settings: Settings, limits: httpx.Limits, resolve: Resolver | None) -> httpx.AsyncClient:
+def _client(settings: Settings, limits: httpx.Limits, resolve: Resolver | None, *, commits: bool) -> httpx.AsyncClient:
     _spare_vain_imports()
     timeout_s = settings.request_timeout_s
+    options = leaving.socket_options(timeout_s) if commits else []
     return httpx.AsyncClient(
-        transport=GuardedTransport(internet.Allowed(settings.allowed_private), limits, resolve or _resolve),
+        transport=GuardedTransport(internet.Allowed(settings.allowed_private), limits, resolve or _resolve, options),
         timeout=httpx.Timeout(timeout_s, connect=min(10, timeout_s), pool=min(10, timeout_s)),
         headers={
             "User-Agent": f"PostFlow/{version('postflow')} (+{settings.public_url})",
@@ -117,7 +119,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in await self._vetted(host.lower().rstrip("."), port):
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return leaving.Punctual(stream)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -161,6 +164,8 @@ class _Capped(httpx.AsyncByteStream):
                 if ends_at is not None and clock() > ends_at:
                     raise httpx.ReadTimeout("the answer did not end in time")
                 yield chunk
+        if isinstance(stream := self._answer.extensions.get("network_stream"), leaving.Punctual):
+            stream.answered()
 
     async def aclose(self) -> None:
         await self._answer.aclose()
@@ -171,7 +176,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     backend to its own transport. Plain http only where the operator allows the host.
     """
 
-    def __init__(self, allowed: internet.Allowed, limits: httpx.Limits, resolve: Resolver) -> None:
+    def __init__(
+        self,
+        allowed: internet.Allowed,
+        limits: httpx.Limits,
+        resolve: Resolver,
+        socket_options: Sequence[httpcore.SOCKET_OPTION],
+    ) -> None:
         self._allowed = allowed
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
@@ -180,6 +191,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             keepalive_expiry=limits.keepalive_expiry,
             retries=0,
             network_backend=_GuardedBackend(allowed, resolve),
+            socket_options=socket_options,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

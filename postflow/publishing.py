@@ -13,10 +13,9 @@ nothing. HTTP never happens inside a transaction. docs/lifecycle.md draws the ar
 
 import asyncio
 import secrets
-import time
 from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import structlog
@@ -24,7 +23,7 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, notices, outcomes, preparing, restoring, waking
+from postflow import access, arrows, db, due, leaving, notices, outcomes, preparing, restoring, waking
 from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry
 from postflow.models import AccountState, Delivery, DeliveryStatus, Outgoing, Receipt
@@ -158,12 +157,12 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
     if instant is not None:
         await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
-    leave_by = _Deadline.after(engine.settings.request_timeout_s)
+    departure = leaving.Departure(engine.settings.request_timeout_s)
     sending = await _claim_to_send(engine, delivery, claim, parcel)
     if sending is None:
         return None
     engine.reached("sending")
-    return await _commit(engine, sending, claim, platform, parcel, staged, leave_by)
+    return await _commit(engine, sending, claim, platform, parcel, staged, departure)
 
 
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
@@ -200,20 +199,6 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
         raise
 
 
-class _Deadline(NamedTuple):
-    """An instant by the loop's clock and by the wall's: the former stands still while a machine is suspended."""
-
-    loop_s: float
-    wall_s: float
-
-    @classmethod
-    def after(cls, seconds: float) -> "_Deadline":
-        return cls(asyncio.get_running_loop().time() + seconds, time.time() + seconds)
-
-    def has_passed(self) -> bool:
-        return asyncio.get_running_loop().time() > self.loop_s or time.time() > self.wall_s
-
-
 def _is_unheard(end: BaseException) -> bool:
     """Did the statement end without its answer? One that the database refused in its own words has done nothing."""
     code = end.sqlstate if isinstance(end, psycopg.Error) else None
@@ -227,19 +212,21 @@ async def _commit(
     platform: Platform,
     parcel: Outgoing,
     staged: BaseModel,
-    leave_by: _Deadline,
+    departure: leaving.Departure,
 ) -> Delivery | None:
-    """`leave_by` lies before the end of the lease: a process that was frozen after its intent was written finds the time
+    """`departure` lies before the end of the lease: a process that was frozen after its intent was written finds the time
     gone and sends nothing any more, whoever has taken up the row since.
     """
     try:
         async with access.watched(engine.pool, engine.settings, parcel.login):
-            receipt = await _in_time(platform.commit(engine.commit_http, parcel, staged), leave_by)
+            receipt = await _in_time(platform.commit(engine.commit_http, parcel, staged), departure)
     except PublishError as error:
         await to_the_end(outcomes.not_confirmed(engine, delivery, claim, error))
         return None
     except asyncio.CancelledError:
-        await outcomes.unknown(engine, delivery, claim, _stopped())
+        await outcomes.not_confirmed(
+            engine, delivery, claim, _stopped() if departure.has_left else answers.never_left()
+        )
         raise
     except Exception as error:
         log.exception("commit ended unexpectedly", delivery=delivery.id)
@@ -254,16 +241,14 @@ async def _commit(
         return None
 
 
-async def _in_time(committing: Coroutine[Any, Any, Receipt], leave_by: _Deadline) -> Receipt:
-    """Raises Retry when it is too late to begin, OutcomeUnknown when the answer takes too long."""
-    if leave_by.has_passed():
-        committing.close()
-        raise Retry("The worker stood still before it could send anything.", retry_in_s=1, code="worker_stalled")
+async def _in_time(committing: Coroutine[Any, Any, Receipt], departure: leaving.Departure) -> Receipt:
+    """Raises Retry when the time was over before anything had left, OutcomeUnknown when the answer takes too long."""
     try:
-        async with asyncio.timeout_at(leave_by.loop_s):
-            return await committing
+        with leaving.by(departure):
+            async with asyncio.timeout_at(departure.loop_s):
+                return await committing
     except TimeoutError:
-        raise answers.lost("no answer in time") from None
+        raise answers.lost("no answer in time") if departure.has_left else answers.never_left() from None
 
 
 def _stopped() -> OutcomeUnknown:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 
+from postflow import leaving
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, Throttled, Unauthorized
 from postflow.models import utc_now
 
@@ -53,6 +54,8 @@ async def ask(
     """One request. Transport errors become Retry (nothing happened, or a read) or OutcomeUnknown (a commit)."""
     try:
         return await http.request(method, url, **request)
+    except leaving.TooLate:
+        raise never_left() from None
     except (*NOT_SENT, httpx.InvalidURL) as error:
         raise Retry(
             "The server cannot be reached.",
@@ -64,6 +67,10 @@ async def ask(
         if commit:
             raise lost(_name(error)) from None
         raise Retry("The server did not answer properly.", code="no_answer", detail=_name(error)) from None
+
+
+def never_left() -> Retry:
+    return Retry("The worker stood still before it could send anything.", retry_in_s=1, code="worker_stalled")
 
 
 def lost(detail: str) -> OutcomeUnknown:
@@ -205,6 +212,7 @@ __all__ = [
     "NotReady",
     "ask",
     "lost",
+    "never_left",
     "objects",
     "parsed",
     "refusal",
