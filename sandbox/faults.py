@@ -12,6 +12,8 @@ Kinds that replace or spoil the answer (one per request, the oldest matching swi
   garbage            do the work (commit=False: do not), answer 200 with something that is not JSON
   answer_without_id  do the work, strip the id from the JSON answer
   graph_error        Instagram-shaped error: code, subcode, status, transient; commit=False
+  held               reset without an answer, and carried out later, as if a proxy had held it: after `seconds`,
+                     together with the next one like it (`with_next=True`), or when `Sandbox.let_go` says so
 Kinds that bend the handling itself (any number, one of each): slow, expire_token, revoke_token, localised,
 and what the platform modules look for: the INSIDE kinds. docs/sandbox.md describes each.
 """
@@ -34,6 +36,7 @@ ANSWERS = {
     "garbage",
     "answer_without_id",
     "graph_error",
+    "held",
 }
 TIMING = {"slow"}
 INSIDE = {
@@ -74,6 +77,7 @@ _WHERE = {
     "drop_media": ("POST", r"/statuses$"),
     "change_visibility": ("POST", r"/statuses$"),
     "answer_without_id": ("POST", _COMMIT),
+    "held": ("POST", _COMMIT),
     "still_processing": ("POST", r"/media$"),
     "media_failed": ("POST", r"/media$"),
     "media_lost": ("POST", r"/media$"),

@@ -25,6 +25,7 @@ _REASONS = {
 
 async def perform(call: Call, handle: Handle) -> wire.Response:
     """Run the handler under the switches this request tripped; may raise wire.Dropped."""
+    call.network.held.arrive_with(call)
     await call.linger("before")
     _touch_token(call)
     fault = call.fault("answer")
@@ -43,6 +44,9 @@ def _touch_token(call: Call) -> None:
 
 
 async def _spoil(call: Call, fault: Fault, handle: Handle) -> wire.Response:
+    if fault.kind == "held":
+        call.network.held.hold(call, handle, fault)
+        raise wire.Dropped
     commits = fault.kind in ("drop_after_commit", "cut_body", "answer_without_id", "garbage")
     response = await handle() if fault.option("commit", commits) else wire.Response()
     if fault.kind in ("drop_before", "drop_reused", "drop_after_commit"):

@@ -25,6 +25,7 @@ from sandbox import (
 )
 from sandbox.clock import Clock
 from sandbox.faults import Faults
+from sandbox.held import Held
 from sandbox.instance import Call, Handler, Instance, RateLimits, Route, plain
 from sandbox.ledger import Ledger, RequestEntry
 from sandbox.software import Profile
@@ -59,6 +60,7 @@ class Network:
         self.control = Instance("control", "Sandbox", Profile(family="control", software="sandbox", version="1"))
         self.ledger = Ledger(self.store, self.url_of, keep_requests)
         self.background: set[Any] = set()
+        self.held = Held(self.background)
         self.under_way = 0  # requests that are being answered
         self.controls: Any = None  # the Sandbox: opens and closes ports for the control API
         self._routes = {family: _compiled(routes) for family, routes in _FAMILIES.items()}

@@ -185,6 +185,14 @@ class Sandbox:
         """Return once no request is under way; connections that clients keep open do not count."""
         self._wait(self._quiet(lambda: bool(self.network.under_way)))
 
+    def let_go(self) -> int:
+        """What `held` switches hold back is carried out now; returns how many requests once that is done."""
+
+        async def letting() -> int:
+            return len(await asyncio.gather(*self.network.held.let_go()))
+
+        return self._wait(letting())
+
     def signed_request(self, account: Credentials, secret: str | None = None, user_id: str | None = None) -> str:
         """What Meta would post to a deauthorise or data-deletion callback for this account; through Facebook Login
         for its person.
