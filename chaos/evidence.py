@@ -31,6 +31,7 @@ class Row(NamedTuple):
     sent_at: datetime | None  # when its last attempt began, by its story
     struck: bool  # since then its story tells that whoever sent it was gone before the answer was written down
     deaths: int  # of workers that prepared it
+    pictures: int = 0
 
 
 class Blows(NamedTuple):
@@ -106,7 +107,8 @@ _ROWS = """
            EXISTS(SELECT FROM delivery_events e WHERE e.delivery_id = d.id AND e.id > sent.id AND e.status = 'unknown'
                      AND e.detail->>'code' IN ('worker_gone', 'worker_stopped')) AS struck,
            (SELECT count(*) FROM delivery_events e WHERE e.delivery_id = d.id AND e.status = 'scheduled'
-               AND e.detail->>'code' = 'worker_gone') AS deaths
+               AND e.detail->>'code' = 'worker_gone') AS deaths,
+           coalesce(jsonb_array_length(p.content->'attachments'), 0) AS pictures
       FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
       LEFT JOIN LATERAL (SELECT e.id, e.at FROM delivery_events e
                           WHERE e.delivery_id = d.id AND e.status = 'sending' ORDER BY e.id DESC LIMIT 1) sent ON true

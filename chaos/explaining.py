@@ -1,7 +1,8 @@
 """Why a person has to look, where one has: what was done to the last attempt that nobody could decide afterwards.
 
-Mastodon, GoToSocial and Pixelfed always tell in the end, since the sandbox lists everything and holds no drafts: an
-outcome left open there is never explained. Instagram has no key and no way from a container to its post.
+Mastodon and Pixelfed always tell in the end, since the sandbox lists everything and holds no drafts: an outcome left open
+there is never explained. Instagram has no key and no way from a container to its post. GoToSocial knows no key: a text that
+was lost there is never sent again without asking.
 """
 
 from typing import NamedTuple
@@ -26,7 +27,9 @@ def attention(evidence: Evidence) -> list[Attention]:
 
 
 def _because(evidence: Evidence, row: Row) -> str | None:
-    if row.platform != "instagram" or row.error_code != "undecidable" or row.sent_at is None:
+    if row.error_code != "undecidable" or row.sent_at is None:
+        return None
+    if row.platform != "instagram" and not _is_unguarded(evidence, row):
         return None
     if row.struck:
         return "whoever sent it was struck before an answer was written down"
@@ -34,14 +37,17 @@ def _because(evidence: Evidence, row: Row) -> str | None:
     return f"it was answered in a way that tells nothing: {', '.join(sorted(kinds))}" if kinds else None
 
 
+def _is_unguarded(evidence: Evidence, row: Row) -> bool:
+    """A text on a server that neither knows keys nor has uploads to refuse."""
+    return evidence.plan.accounts.get(row.handle) == "gotosocial" and not row.pictures
+
+
 def _is_last_commit(request: RequestEntry, row: Row) -> bool:
-    return (
-        row.sent_at is not None
-        and request.account == row.handle
-        and request.path.endswith("/media_publish")
-        and request.params.get("creation_id") == row.container
-        and request.received_at >= row.sent_at.timestamp()
-    )
+    if row.sent_at is None or request.account != row.handle or request.received_at < row.sent_at.timestamp():
+        return False
+    if row.platform == "instagram":
+        return request.path.endswith("/media_publish") and request.params.get("creation_id") == row.container
+    return request.path.endswith("/statuses") and request.params.get("status") == row.text
 
 
 def _open(request: RequestEntry, timeout_s: float) -> set[str]:

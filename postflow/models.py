@@ -454,6 +454,10 @@ class Attempt(Value):
     absent_looks: int  # how often it said "not there", and never anything else in between
     first_absent_at: datetime | None
     taken_remote_ids: frozenset[str]  # already adopted by other deliveries of this account
+    error_code: str = ""  # why its outcome is not known
+    still_ours_s: float = (
+        65.0  # so long after `sent_at` something of it may still be on its way (`leaving.still_ours_s`)
+    )
     now: datetime = Field(default_factory=utc_now)  # by the clock that wrote the instants above: the database's
 
 

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from pydantic import BaseModel, ValidationError
 
-from postflow import access, arrows, db, due, notices, outcomes, restoring
+from postflow import access, arrows, db, due, leaving, notices, outcomes, restoring
 from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
 from postflow.errors import PublishError, Refused, Retry
 from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, SafeToResend, Undecidable, Verdict
@@ -82,6 +82,8 @@ async def _looked(
         absent_looks=delivery.absent_looks,
         first_absent_at=delivery.first_absent_at,
         taken_remote_ids=taken,
+        error_code=delivery.error_code or "",
+        still_ours_s=leaving.still_ours_s(engine.settings.request_timeout_s),
         now=now,
     )
     async with access.watched(engine.pool, engine.settings, parcel.login):

@@ -7,8 +7,10 @@ from postflow.models import Attempt, LookAgain, Undecidable
 
 #: Between two looks that must both see nothing before a post is held to be absent.
 SETTLE_S = 30.0
-#: And so long after the request: longer than any proxy waits, since Mastodon before 4.6 locks no key.
-STILL_RUNNING_S = 60.0
+#: So long a proxy waits for its server as a rule (nginx: proxy_read_timeout), and the server may be at work on the request.
+PROXY_S = 60.0
+#: It may hold a request back for minutes all the same. Where that would make two posts of one, nobody is asked sooner.
+HELD_S = 300.0
 LONGEST_LOOKING = timedelta(hours=24)
 
 
@@ -21,9 +23,21 @@ def cannot_ask(attempt: Attempt, error: PublishError) -> LookAgain | Undecidable
 
 
 def once_more(attempt: Attempt) -> LookAgain | None:
-    """None when it was seen absent twice, `SETTLE_S` apart: a slow server has had its time."""
-    first, since_sent_s = attempt.first_absent_at, (attempt.now - attempt.sent_at).total_seconds()
-    if first and attempt.now - first >= timedelta(seconds=SETTLE_S - 1) and since_sent_s >= STILL_RUNNING_S:
+    """None when it was seen absent twice, `SETTLE_S` apart, and nothing of it was on its way any more by the first time."""
+    since_sent_s = (attempt.now - attempt.sent_at).total_seconds()
+    gone_after_s = max(PROXY_S, attempt.still_ours_s)
+    if since_sent_s < gone_after_s:
+        why = "It is not on the account so far, but may still be on its way. Looking again."
+        return LookAgain(in_s=max(1.0, gone_after_s - since_sent_s), why=why)
+    first = attempt.first_absent_at
+    if first and attempt.now - first >= timedelta(seconds=SETTLE_S - 1):
         return None
-    in_s = max(SETTLE_S, STILL_RUNNING_S - since_sent_s)
-    return LookAgain(in_s=in_s, why="It is not on the account so far. Looking once more.", absent=True)
+    return LookAgain(in_s=SETTLE_S, why="It is not on the account so far. Looking once more.", absent=True)
+
+
+def before_asking(attempt: Attempt) -> LookAgain | None:
+    """None when even a request that was held back for minutes would have arrived: now a person may be asked."""
+    if (attempt.now - attempt.sent_at).total_seconds() >= HELD_S:
+        return None
+    why = "It is not on the account. Something on the way may be holding it back, so PostFlow looks for a few minutes more."
+    return LookAgain(in_s=60, why=why, absent=True)

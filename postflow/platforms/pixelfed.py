@@ -29,8 +29,6 @@ from postflow.platforms.mastodon import Mastodon
 from postflow.platforms.mastodon.traces import Staged
 
 REFRESH_AHEAD = timedelta(days=30)
-#: A request may still run this long after its connection broke.
-SETTLED = timedelta(seconds=60)
 LONGEST_HIDDEN = timedelta(minutes=10)
 DUPLICATE = "Duplicate idempotency"  # Pixelfed's own words are in English for everybody
 
@@ -114,12 +112,9 @@ class Pixelfed(Mastodon):
             raise
         except PublishError as error:
             return looking.cannot_ask(attempt, error)
-        since_sent = attempt.now - attempt.sent_at
         if all(unused):
-            if since_sent < SETTLED:
-                return LookAgain(in_s=30, why="Its pictures are still unused. Looking once more.", absent=True)
             return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True, settled=True)
-        if since_sent < LONGEST_HIDDEN:
+        if attempt.now - attempt.sent_at < LONGEST_HIDDEN:
             return LookAgain(in_s=60, why="Its pictures are gone, but it is not on the account yet.", absent=True)
         return Undecidable(why="Its pictures are gone, but Pixelfed shows no post: it may be stuck there as a draft.")
 

@@ -72,6 +72,7 @@ def capabilities(software: str, version: str) -> Capabilities:
     if software == "pixelfed":
         return Capabilities(
             idempotency="tripwire",
+            media_guard=True,
             async_media=False,
             media_tells=True,
             keeps_media_ids=True,
@@ -95,6 +96,13 @@ def capabilities(software: str, version: str) -> Capabilities:
     if software == "hollo":
         return Capabilities(idempotency="replay", keeps_media_ids=True, empty_text=False)
     return Capabilities(source=False)
+
+
+def guards_repeat(known: Capabilities, *, uploads: bool) -> bool:
+    """Sent again, it cannot become a second post though the first request arrives after all: the server knows its key, or
+    refuses its uploads.
+    """
+    return known.idempotency in ("replay", "bug500", "cached") or (known.media_guard and uploads)
 
 
 def _mastodon(number: tuple[int, ...]) -> Capabilities:

@@ -317,6 +317,19 @@ def test_no_outcome_on_mastodon_may_be_left_open(evidence: Evidence) -> None:
     assert "bird: “Chaos post 00001.0, version 1” is left to a person, and nothing explains it" in verdict.complaints
 
 
+@pytest.mark.parametrize(("pictures", "known"), [(0, True), (1, False)])
+def test_a_text_that_was_lost_on_gotosocial_may_be_left_open(evidence: Evidence, pictures: int, known: bool) -> None:
+    """It knows no key; a second send with the same pictures it would refuse."""
+    evidence.plan = replace(evidence.plan, accounts={**ACCOUNTS, "bird": "gotosocial"})
+    row = evidence.rows[2]
+    lost = a_request(
+        100, row, path="/api/v1/statuses", params={"status": row.text}, faults=["drop_before"],
+        fault_options={"drop_before": {}},
+    )  # fmt: skip
+    verdict = left_open(evidence, 3, lost, pictures=pictures)
+    assert [one.because is not None for one in verdict.attention] == [known]
+
+
 # -- a run must be what was asked for ----------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ Post = Callable[[str], Awaitable[list[Delivery]]]
 Ends = Mapping[str, int]
 PUBLISHED: Ends = {"published": 1}
 FAILED: Ends = {"failed": 0}
+LEFT_OPEN: Ends = {"attention": 0}
 
 _ENV = ("DATABASE_URL", "POSTFLOW_")
 

@@ -115,6 +115,9 @@ async def test_a_lost_text_is_looked_up_by_its_words_whichever_step_the_looking_
     ada: int,
 ) -> None:
     account = await an_account(db, loop.engine, sandbox, ada, instance, f"killed-reading-{fault}")
+    unguarded = instance == "gotosocial" and fault == "drop_before"  # knows no key, and a text has no uploads
+    if unguarded:
+        loop.ends = kills.LEFT_OPEN
 
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (account,), text)
@@ -125,7 +128,7 @@ async def test_a_lost_text_is_looked_up_by_its_words_whichever_step_the_looking_
 
     steps = await loop.at_every_step(post, f"words and {fault}, {instance}")
     assert set(steps) >= LOOKING
-    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before" and not unguarded)
 
 
 async def test_a_video_goes_out_exactly_once_whichever_step_its_worker_dies_at(

@@ -78,7 +78,7 @@ async def test_an_outcome_nobody_can_tell_asks_its_person(
     for _ in range(2):
         db.execute(
             "UPDATE deliveries SET wake_at = now(), first_absent_at = first_absent_at - interval '1 minute',"
-            " sent_at = sent_at - interval '1 minute'"
+            " sent_at = sent_at - interval '5 minutes'"
         )
         await reconciling.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "attention"

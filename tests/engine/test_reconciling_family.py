@@ -50,7 +50,7 @@ class Sent:
             [self.id],
         )
 
-    async def look(self, times: int = 3) -> None:
+    async def look(self, times: int = 5) -> None:
         for _ in range(times):
             if self.status != "unknown":
                 return

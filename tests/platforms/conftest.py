@@ -145,6 +145,7 @@ class Case:
             absent_looks=known.pop("absent_looks", int(first_absent is not None)),
             first_absent_at=first_absent,
             taken_remote_ids=known.pop("taken", frozenset()),
+            error_code=known.pop("error_code", ""),
         )
         return await self.platform.reconcile(self.http, self.outgoing, self.staged, attempt)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import BaseModel
 
-from postflow.errors import NotReady, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
+from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
 from postflow.models import Login, Outgoing, OutgoingMedia, Profile, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
@@ -18,6 +18,8 @@ from postflow.platforms.mastodon.traces import Staged, Upload
 
 #: Idempotency keys that a refusal or a fault has used up.
 BURNS_KEYS = frozenset({"tripwire", "cached"})
+#: The answer to an earlier request with this key, which was a fault: the key is used up, and nothing else hangs on it.
+REPLAYED = "replayed"
 #: GoToSocial's word for an upload that a status has already; its errors are in English for everybody.
 ATTACHED = "media already attached to status"
 #: A key that is known answers with the first status, also when it is gone.
@@ -129,6 +131,10 @@ class Publishing(Speaking):
             body = self.understood(answer, commit=True)
         except Throttled as error:
             error.new_key |= outgoing.server.capabilities.idempotency in BURNS_KEYS
+            raise
+        except OutcomeUnknown as error:
+            if "idempotent-replayed" in answer.headers:
+                error.code = REPLAYED
             raise
         if not body.get("id"):
             raise answers.lost("an answer without an id")

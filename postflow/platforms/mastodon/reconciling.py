@@ -13,15 +13,20 @@ from postflow.models import (
     Verdict,
     Visibility,
 )
-from postflow.platforms import looking
+from postflow.platforms import looking, software
 from postflow.platforms.mastodon import traces
 from postflow.platforms.mastodon.answered import receipt
-from postflow.platforms.mastodon.publishing import BURNS_KEYS
+from postflow.platforms.mastodon.publishing import REPLAYED
 from postflow.platforms.mastodon.speaking import Speaking
 from postflow.platforms.mastodon.traces import Staged
 
 #: What anyone may see, with or without a token.
 FOR_ALL = frozenset({Visibility.public, Visibility.unlisted})
+_MAY_BE_HIDDEN = "It does not show up on the account, but this server's lists may be incomplete."
+_UNGUARDED = (
+    "It is not on the account. But this server takes a repeated request for another post: if the first one arrives after "
+    "all, it would be out twice."
+)
 
 
 class Reconciling(Speaking):
@@ -80,7 +85,10 @@ class Reconciling(Speaking):
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
         if again := looking.once_more(attempt):
             return again
-        if not outgoing.server.capabilities.lists_all:
-            return Undecidable(why="It does not show up on the account, but this server's lists may be incomplete.")
-        burnt = outgoing.server.capabilities.idempotency in BURNS_KEYS
-        return SafeToResend(why="It is not on the account: it did not go out.", new_key=burnt)
+        known = outgoing.server.capabilities
+        if not known.lists_all:
+            return looking.before_asking(attempt) or Undecidable(why=_MAY_BE_HIDDEN)
+        if not software.guards_repeat(known, uploads=bool(staged.uploads)):
+            return looking.before_asking(attempt) or Undecidable(why=_UNGUARDED)
+        used_up = attempt.error_code == REPLAYED
+        return SafeToResend(why="It is not on the account: it did not go out.", new_key=used_up)
