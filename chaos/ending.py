@@ -32,7 +32,7 @@ OVERSLEPT_S = 25
 SILENT_S = 15
 
 #: Every instant in these tables ages; the queue's own keep the time of the processes that work on it.
-TABLES = ("accounts", "posts", "deliveries", "delivery_events", "media", "notices", "servers")
+TABLES = ("accounts", "posts", "deliveries", "delivery_events", "rechecks", "media", "notices", "servers")
 #: Rows that still have somewhere to go. `waits`: the part of the thread before it is not out yet; `is_held`: and never will
 #: be, unless a person decides.
 _MOVING: LiteralString = """

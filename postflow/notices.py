@@ -114,6 +114,22 @@ async def not_published(conn: AsyncConnection, settings: Settings, delivery: Del
     )
 
 
+async def out_twice(conn: AsyncConnection, settings: Settings, delivery: Delivery, sentence: str) -> None:
+    """A request that was given up has arrived after all, beside the one that was sent in its place."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("SELECT user_id, handle FROM accounts WHERE id = %(id)s", {"id": delivery.account_id})
+        row = await cursor.fetchone()
+    if row:
+        await _write(
+            conn,
+            row["user_id"],
+            f"twice:{delivery.id}",
+            "delivery-twice",
+            f"A post seems to be out twice on {row['handle']}",
+            [sentence, f"{settings.public_url}/posts/{delivery.post_id}"],
+        )
+
+
 # -- words ---------------------------------------------------------------------------------------------------
 
 

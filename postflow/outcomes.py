@@ -8,7 +8,7 @@ import httpx
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import arrows, db, due, notices
+from postflow import arrows, db, due, notices, rechecking
 from postflow.engine import Engine, kept, to_the_end
 from postflow.errors import (
     NotReady,
@@ -56,6 +56,8 @@ async def _write_published(engine: Engine, delivery: Delivery, receipt: Receipt,
     sentence = "Found on the network: it had gone out." if found else "Published."
     async with db.async_transaction(engine.pool) as conn:
         done = await arrows.mark_published(conn, delivery, receipt, sentence=sentence, lookup=found)
+        if done and done.attempt_no > 1:
+            await rechecking.plan(conn, done)
         await _wake_what_waited(engine, conn, delivery)
         return done or await _known_already(conn, delivery, receipt)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import db, due, preparing, restoring, waking
+from postflow import db, due, preparing, rechecking, restoring, waking
 from postflow.due import Overslept
 from postflow.engine import Engine
 from postflow.models import DeliveryStatus
@@ -35,7 +35,7 @@ async def sweep(engine: Engine) -> dict[str, int]:
     }
     if any(found.values()):
         log.warning("swept", **found)
-    return found
+    return found | {"rechecks": await _recheck(engine)}
 
 
 async def _lose_sending(engine: Engine) -> int:
@@ -50,6 +50,14 @@ async def _drop_preparing(engine: Engine) -> int:
         now = await db.async_now(conn)
         dropped = await due.drop_preparing(conn, preparing.PREPARE_LEASE_S)
         return await _wake(conn, [("publish" if row.is_due(now) else "prepare", row, now) for row in dropped])
+
+
+async def _recheck(engine: Engine) -> int:
+    """What was sent twice is looked at again; nothing went wrong with these."""
+    async with db.async_transaction(engine.pool) as conn:
+        now, planned = await db.async_now(conn), await rechecking.due(conn)
+        await waking.wake_all(conn, [("recheck", delivery_id, now) for delivery_id in planned])
+    return len(planned)
 
 
 async def _wake_the_overslept(engine: Engine) -> int:

@@ -1,15 +1,15 @@
 """The worker's tasks: one call each.
 
 There is no queue-level retry around any of these: what must happen again is decided and deferred by the stories
-(`preparing`, `publishing` and `reconciling` in postflow/).
+(`preparing`, `publishing`, `reconciling` and `rechecking` in postflow/).
 """
 
-from postflow import preparing, publishing, reconciling
+from postflow import preparing, publishing, rechecking, reconciling
 from postflow.waking import QUEUE, publish_later
 from worker import engine
 from worker.app import app
 
-__all__ = ["prepare", "publish", "publish_later", "reconcile"]
+__all__ = ["prepare", "publish", "publish_later", "recheck", "reconcile"]
 
 
 @app.task(name="prepare", queue=QUEUE)
@@ -25,3 +25,8 @@ async def publish(delivery_id: int) -> None:
 @app.task(name="reconcile", queue=QUEUE)
 async def reconcile(delivery_id: int) -> None:
     await reconciling.reconcile(await engine.ready(), delivery_id)
+
+
+@app.task(name="recheck", queue=QUEUE)
+async def recheck(delivery_id: int) -> None:
+    await rechecking.recheck(await engine.ready(), delivery_id)

@@ -181,6 +181,10 @@ class Platform(Protocol):
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel, attempt: Attempt
     ) -> Verdict: ...
 
+    def recognizes(self, content: Content) -> bool:
+        """Whether a post can be told from the account's others, so that a second one like it is a double of it."""
+        return bool(content.text.strip())
+
     async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
         return receipt.permalink
 

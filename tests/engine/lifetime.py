@@ -6,11 +6,16 @@ A job is gone from the queue when its story begins: what dies half-way has nothi
 import httpx
 import psycopg
 
-from postflow import preparing, publishing, reconciling, sweeping
+from postflow import preparing, publishing, rechecking, reconciling, sweeping
 from postflow.engine import Engine
 from postflow.models import RESTING, DeliveryStatus
 
-STORIES = {"prepare": preparing.prepare, "publish": publishing.publish, "reconcile": reconciling.reconcile}
+STORIES = {
+    "prepare": preparing.prepare,
+    "publish": publishing.publish,
+    "reconcile": reconciling.reconcile,
+    "recheck": rechecking.recheck,
+}
 #: Longer than any lease here, and than the pause between two looks.
 STRIDE_S = 65.0
 _ROUNDS = 40
@@ -53,6 +58,7 @@ def pass_time(conn: psycopg.Connection, seconds: float) -> None:
         "UPDATE deliveries SET wake_at = wake_at - %(by)s, not_before = not_before - %(by)s, sent_at = sent_at - %(by)s,"
         " first_sent_at = first_sent_at - %(by)s, first_absent_at = first_absent_at - %(by)s"
         " WHERE wake_at IS NOT NULL",
+        "UPDATE rechecks SET look_at = look_at - %(by)s, since = since - %(by)s",
         "UPDATE accounts SET throttled_until = throttled_until - %(by)s",
         "UPDATE procrastinate_jobs SET scheduled_at = scheduled_at - %(by)s WHERE status = 'todo'",
     ):

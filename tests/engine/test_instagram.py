@@ -1,5 +1,6 @@
 """Instagram on the engine: Meta fetches from the real web app, answers get lost, and a container goes out once."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -9,12 +10,13 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
-from postflow import accounts, config, platforms, publishing, reconciling, servers, tokens
+from postflow import accounts, config, platforms, preparing, publishing, rechecking, reconciling, servers, tokens
 from postflow.engine import Engine
 from postflow.models import Delivery, Profile, utc_now
 from postflow.platforms.instagram import Instagram, reachable
 from postflow.platforms.instagram.graph import Keys
 from sandbox import Sandbox
+from tests.engine import lifetime, test_frozen
 from tests.engine.conftest import a_picture, scheduled, status_of
 from web import app as web_app
 from web import database
@@ -119,6 +121,41 @@ async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_
     assert await publishing.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("never arrived") == 1
     assert len(sandbox.network.store.containers) == 1
+
+
+@pytest.mark.parametrize("step", ["connection.connect_tcp.complete", "http11.send_request_headers.started"])
+async def test_a_process_that_stood_still_on_the_way_publishes_nothing_and_leaves_no_question(
+    step: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
+) -> None:
+    delivery = post("stood still")
+    hasty = engine.settings.model_copy(update={"request_timeout_s": test_frozen.TIMEOUT_S})
+    await preparing.prepare(engine, delivery.id)
+    still = test_frozen.stalling(dataclasses.replace(engine, settings=hasty), step)
+    assert await publishing.publish(still, delivery.id) is None
+    assert (status_of(db, delivery), sandbox.ledger.times_published("stood still")) == ("scheduled", 0)
+    engine.commit_http.event_hooks = {"request": []}
+    await lifetime.to_rest(engine, db, [delivery.id])
+    assert (status_of(db, delivery), sandbox.ledger.times_published("stood still")) == ("published", 1)
+
+
+@pytest.mark.parametrize(("second_publish", "times"), [("24/2207008", 1), ("again", 2)])
+async def test_a_request_that_was_held_back_and_made_a_second_post_is_seen(
+    second_publish: str, times: int, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
+) -> None:
+    """Meta is said to publish a container once; should it do so twice, the person is told."""
+    sandbox.configure("instagram", second_publish=second_publish)
+    delivery = post("held back")
+    sandbox.faults.add("held", path="media_publish$")
+    assert await publishing.publish(engine, delivery.id) is None
+    for _ in range(12):
+        await looked(db, engine, delivery, later=timedelta(minutes=1))
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.let_go() == 1
+    assert sandbox.ledger.times_published("held back") == times
+    await rechecking.recheck(engine, delivery.id)
+    told = row(db, delivery, "notes")
+    assert ("twice" in told) == (times == 2)
+    assert all(one.url in told for one in sandbox.ledger.statuses(text="held back") if times == 2)
 
 
 async def test_a_container_that_did_go_out_is_found_however_late_meta_says_so(

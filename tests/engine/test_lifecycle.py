@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due, restoring
+from postflow import arrows, config, deliveries, due, rechecking, restoring
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
 from sandbox import Sandbox
@@ -87,6 +87,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     "arrows.mark_attention": [
         lambda row: arrows.mark_attention(row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look.")
     ],
+    "rechecking.tell": [lambda row: rechecking.tell(row.aconn, row.id, "It is there twice.")],
     "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn, 60)],
     "restoring.doubt": [
         lambda row: restoring.doubt(row.aconn, NOW, long=False),

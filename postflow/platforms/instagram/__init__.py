@@ -224,6 +224,10 @@ class Instagram(Platform):
         graph, policy = self._as(http, outgoing.login), self.settings.instagram_republish
         return await reconciling.reconcile(graph, outgoing, _staged(staged), attempt, policy)
 
+    def recognizes(self, content: Content) -> bool:
+        """Stories have no caption."""
+        return options.kind(content) != "story" and super().recognizes(content)
+
     async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
         if receipt.remote_id is None:
             return None
