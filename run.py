@@ -4,6 +4,7 @@
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
     python3 run.py test --postgres 15 [...]     what depends on the database server, on another version of it
+    python3 run.py test live    against a real server that the environment names: docs/testing-live.md
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
     python3 run.py chaos [...]  thousands of posts while workers are killed and the database restarts: none twice, none lost
     python3 run.py lint         ruff, basedpyright, import-linter
@@ -63,6 +64,8 @@ def main(words):
 def plan(words):
     """Which dependency groups, and which commands. Paths are looked for in the working directory, the checkout."""
     first, rest = (words[0], words[1:]) if words else ("", [])
+    if first == "test" and rest[:1] == ["live"]:
+        return ["dev"], [["pytest", "-p", "no:randomly", "--capture=sys", "tests/live/cases.py", *rest[1:]]]
     if first == "test":
         # One more than there are cores: many tests wait, for leases and for a database that is away.
         side_by_side = ["-n", str(min(os.cpu_count() or 1, 4) + 1), "--dist", "worksteal"]

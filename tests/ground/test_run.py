@@ -30,6 +30,7 @@ def test_a_start_brings_only_what_it_needs(words: str, command: str):
     ("words", "command"),
     [
         ("test tests/ground -k migr", "pytest tests/ground -k migr"),
+        ("test live -k text", "pytest -p no:randomly --capture=sys tests/live/cases.py -k text"),
         ("chaos --kills 9 --json", "python -m chaos --kills 9 --json"),
     ],
 )
