@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from postflow import arrows, cli, config, embedded, migrate, preparing, publishing, restoring, sweeping
+from postflow import arrows, cli, config, embedded, migrate, preparing, publishing, reconciling, restoring, sweeping
 from postflow import db as database
 from postflow.embedded import binaries, place
 from postflow.engine import Engine, engine_over
@@ -212,6 +212,22 @@ async def test_a_claim_in_another_history_is_refused_whatever_was_read_before(
     assert (await sweeping.sweep(engine))["forgotten"] == 1
     assert states(db, delivery) == ["unknown"]
     assert (await sweeping.sweep(engine))["forgotten"] == 0
+
+
+async def test_a_part_is_not_looked_for_before_the_part_that_it_answers_is_known(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    """It would be missed as an answer to nothing, and sent a second time."""
+    account = await an_account(db, engine, sandbox, ada, "gotosocial", "part-after-part")
+    parts = scheduled(db, settings, ada, (account,), "which part is first", thread=("the one after it",))
+    for one in parts:
+        assert await preparing.prepare(engine, one.id)
+    db.execute("UPDATE lineage SET mark = 'another'")
+    assert await publishing.publish(engine, parts[1].id) is None
+    lifetime.pass_time(db, 65)
+    await reconciling.reconcile(engine, parts[1].id)
+    row = db.execute("SELECT status, looks, absent_looks FROM deliveries WHERE id = %s", [parts[1].id]).fetchone()
+    assert row == ("unknown", 1, 0)
 
 
 async def test_after_a_long_gap_what_is_not_found_is_left_to_its_person_who_hears_of_it(
