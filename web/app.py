@@ -13,8 +13,8 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 from whitenoise import WhiteNoise
 
-from postflow import config, db, logs
-from web import accounts, auth, headers, health, limits, meta, mishaps, numbering, shown
+from postflow import config, logs
+from web import accounts, auth, headers, health, limits, meta, mishaps, numbering, shown, startup
 
 log = structlog.stdlib.get_logger("web")
 _STATIC = Path(__file__).parent / "static"
@@ -24,7 +24,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first page."""
     settings = settings or config.load()
     logs.configure(settings)
-    refuse_a_start(settings)
+    startup.check(settings)
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     app.extensions["release"] = version("postflow")
@@ -43,13 +43,6 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     _register_pages(app)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)
     return app
-
-
-def refuse_a_start(settings: config.Settings | None = None) -> None:
-    """Raises Misconfigured, SchemaBehind where nothing could be served."""
-    settings = settings or config.load()
-    with db.connect(settings.database_url.get_secret_value()) as conn:
-        db.check_schema(conn)
 
 
 def _configure(app: Flask, settings: config.Settings) -> None:

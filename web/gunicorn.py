@@ -4,11 +4,10 @@ Threads, not an event loop: pages are short, and the database is asked from plai
 """
 
 import os
+import sys
 from pathlib import Path
 
-from gunicorn.errors import AppImportError
-
-from postflow import errors
+from web import startup
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
@@ -27,13 +26,17 @@ errorlog = "-"
 loglevel = os.environ.get("POSTFLOW_LOG_LEVEL", "info").lower()
 
 
-def post_fork(_server: object, _worker: object) -> None:
-    """What keeps the app from starting is said in a sentence, before it fails with a traceback. Here and not in the
-    parent, which would hand the code that it has loaded to all processes to come.
-    """
-    from web import app
+def on_starting(_: object) -> None:
+    """What keeps the app from starting is said once and in a sentence, before each of its processes fails with a traceback.
 
-    try:
-        app.refuse_a_start()
-    except errors.Misconfigured as wrong:
-        raise AppImportError(str(wrong)) from None
+    Asked in a child: what the parent loads all its processes inherit, also those that begin after an update (HUP).
+    """
+    child = os.fork()
+    if not child:
+        refused = False  # a fault of another kind shows itself where the app is made
+        try:
+            refused = startup.refuses()
+        finally:
+            os._exit(refused)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(1)

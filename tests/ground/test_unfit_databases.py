@@ -46,11 +46,11 @@ def stranger(admin: psycopg.Connection) -> Iterator[str]:
     admin.execute("DROP ROLE stranger")
 
 
-@pytest.mark.parametrize(("command", "code"), [(WORKER, 1), (WEB, 4)], ids=["worker", "web"])
-def test_text_of_no_known_encoding_lets_neither_worker_nor_pages_start(ascii_url: str, command: list[str], code: int):
+@pytest.mark.parametrize("command", [WORKER, WEB], ids=["worker", "web"])
+def test_text_of_no_known_encoding_lets_neither_worker_nor_pages_start(ascii_url: str, command: list[str]):
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == code
-    assert "The database's encoding is SQL_ASCII" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr.count("The database's encoding is SQL_ASCII") == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert "pooler" not in done.stderr
 
