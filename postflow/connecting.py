@@ -41,6 +41,19 @@ class Finished(NamedTuple):
     away: str | None = None
 
 
+class ByForm(ConnectError):
+    """This account came by a form, since the consent page did not work there or was not wanted: the form again."""
+
+    def __init__(self, way: Way, account: Account) -> None:
+        super().__init__(f"{account.handle} was connected with a form. Fill it in again.")
+        self.way = way
+        self.account = account
+
+    @property
+    def filled(self) -> dict[str, str]:
+        return {"instance": self.account.base_url}
+
+
 def ways() -> list[Way]:
     return [Way(platform, option) for platform in platforms.REGISTRY.values() for option in platform.connect_options()]
 
@@ -85,7 +98,7 @@ async def begin_with(
 async def begin_again(
     source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, account_id: int
 ) -> str:
-    """For an account that is here already, the way it came. Raises NotFound, ConnectError."""
+    """For an account that is here already, the way it came. Raises NotFound, ByForm, ConnectError."""
     with source.connection() as conn:
         account = accounts.get(conn, user_id, account_id)
         came_by = accounts.option_of(conn, account_id)
@@ -94,6 +107,8 @@ async def begin_again(
         raise ConnectError(
             f"{account.base_url} runs {now.label} now, no longer {platform.label}. Connect it as a new account below."
         )
+    if (form := _form(platform, came_by)) is not None:
+        raise ByForm(form, account)
     ways_in = [one for one in platform.connect_options() if one.asks_for != "fields" and one.available]
     option = next((one.key for one in ways_in if one.key == came_by), ways_in[0].key if ways_in else None)
     if option is None:
@@ -101,9 +116,26 @@ async def begin_again(
     return await _begin(source, settings, http, user_id, platform, account.base_url, option, account_id=account_id)
 
 
+def form_of(conn: Connection, user_id: int, account_id: int) -> ByForm | None:
+    """None for an account that came by a consent page. Raises NotFound."""
+    account = accounts.get(conn, user_id, account_id)
+    form = _form(platforms.get(account.platform), accounts.option_of(conn, account_id))
+    return ByForm(form, account) if form else None
+
+
+def _form(platform: Platform, came_by: str) -> Way | None:
+    """One form may serve several networks that speak alike."""
+    forms = [way for way in ways() if way.option.asks_for == "fields" and way.option.key == came_by]
+    own = [way for way in forms if way.platform.name == platform.name]
+    return next(iter([*own, *(way for way in forms if way.platform.software)]), None)
+
+
 async def _home(settings: Settings, http: httpx.AsyncClient, address: str) -> str:
     """The server's own address, also when a person typed the domain of their handle."""
     typed = internet.instance_url(address, settings.allowed_private)
+    plain = internet.plain_url(address, settings.allowed_private)
+    if plain and not await addresses.answers_there(http, typed):
+        typed = plain
     found = await addresses.home(http, typed)
     return typed if found == typed else internet.instance_url(found, settings.allowed_private)
 

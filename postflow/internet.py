@@ -86,7 +86,8 @@ def literal(host: str) -> Address | None:
 def instance_url(text: str, allowed_private: Iterable[str] = ()) -> str:
     """ "mastodon.social", "@me@mastodon.social", "https://mastodon.social/about" -> "https://mastodon.social".
 
-    Raises Invalid with a sentence under "instance". Plain http and ports only for what the operator allows.
+    Raises Invalid with a sentence under "instance". Plain http and ports only for what the operator allows, and http only
+    when it was typed.
     """
     typed = text.strip()
     if not typed:
@@ -103,11 +104,26 @@ def instance_url(text: str, allowed_private: Iterable[str] = ()) -> str:
         raise Invalid({"instance": "This is not an address. Type it like mastodon.social."}) from None
     if parts.username or parts.password or parts.scheme not in ("http", "https"):
         raise Invalid({"instance": "Type only the address of the server, such as mastodon.social."})
-    allowed = Allowed(allowed_private)
-    if allowed.host(host, port or (443 if parts.scheme == "https" else 80)):
-        scheme = "http" if parts.scheme == "http" or "://" not in text else "https"
-        return f"{scheme}://{host}" + (f":{port}" if port else "")
+    if Allowed(allowed_private).host(host, port or (443 if parts.scheme == "https" else 80)):
+        return f"{parts.scheme}://{_authority(host, port)}"
     return "https://" + _public_name(host, port)
+
+
+def plain_url(text: str, allowed_private: Iterable[str] = ()) -> str | None:
+    """What else may be meant by an address that `instance_url` took for https: without a scheme, and allowed by the
+    operator, it may be a server of the same house that speaks http only.
+    """
+    return None if "://" in text else _plain(text.strip(), Allowed(allowed_private))
+
+
+def _plain(typed: str, allowed: Allowed) -> str | None:
+    parts = urlsplit("http://" + typed.partition("/")[0].rsplit("@", 1)[-1])
+    host = (parts.hostname or "").rstrip(".")
+    return f"http://{_authority(host, parts.port)}" if allowed.host(host, parts.port or 80) else None
+
+
+def _authority(host: str, port: int | None) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
 
 
 def _public_name(host: str, port: int | None) -> str:

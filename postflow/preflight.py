@@ -10,6 +10,7 @@ from postflow import accounts, media, platforms, risks, servers
 from postflow.config import Settings
 from postflow.errors import Invalid, NotFound
 from postflow.models import Account, AccountState, Content, Media, NewPost, Problem, Server
+from postflow.wording import counted
 
 FURTHEST = timedelta(days=366 * 5)
 #: Farther than most people plan: more likely a slip in the year.
@@ -105,7 +106,8 @@ def _crowded(
         {"account_id": account.id, "at": post_date},
     ).fetchone()
     if row and row[0] >= most:
-        said = f"{row[0]} posts are planned there for the 24 hours before, and {most} may be the most it takes."
+        planned = f"{counted(row[0], 'post')} {'is' if row[0] == 1 else 'are'} planned there"
+        said = f"{planned} for the 24 hours before, and {most} may be the most it takes."
         yield Problem(sentence=f"{said} This one may have to wait.", field="post_date", blocking=False)
 
 
@@ -138,7 +140,7 @@ def _ago(since: timedelta) -> str:
     for unit, seconds in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         number = int(since.total_seconds() // seconds)
         if number:
-            return f"{number} {unit}{'s' if number > 1 else ''}"
+            return counted(number, unit)
     return "a moment"
 
 

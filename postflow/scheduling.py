@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from psycopg import Connection
 
-from postflow import accounts, deliveries, platforms, posts, preflight
+from postflow import deliveries, posts, preflight
 from postflow.config import Settings
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, NewPost, Post
+from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, NewPost, Post, Receipt
 
 
 class Scheduled(NamedTuple):
@@ -156,17 +156,17 @@ def retry(conn: Connection, user_id: int, delivery_id: int, *, now: datetime) ->
 
 
 def settle(
-    conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime, link: str = ""
+    conn: Connection, user_id: int, delivery_id: int, *, published: bool, now: datetime, seen: Receipt | None = None
 ) -> list[Delivery]:
-    """A person's word on an outcome that no look could decide, and where they saw it. Raises Invalid."""
-    delivery = _own_delivery(conn, user_id, delivery_id)
+    """A person's word on an outcome that no look could decide, and what stands where they `seen` it (settling.py)."""
+    _own_delivery(conn, user_id, delivery_id)
     if published:
         moved = deliveries.settle_published(
             conn,
             delivery_id,
             "You confirmed that it is on the network.",
-            remote_id=_located(conn, user_id, delivery, link) if link else None,
-            permalink=link or None,
+            remote_id=seen.remote_id if seen else None,
+            permalink=seen.permalink if seen else None,
         )
     else:
         moved = deliveries.settle_absent(
@@ -176,16 +176,6 @@ def settle(
         raise Conflict("This has been decided meanwhile.")
     behind = deliveries.ask_with(conn, delivery_id, now)
     return behind if published else [*moved, *behind]
-
-
-def _located(conn: Connection, user_id: int, delivery: Delivery, link: str) -> str | None:
-    if not link.startswith(("https://", "http://")) or len(link) > 2000:
-        raise Invalid({"link": "Give the whole address, beginning with https://."})
-    account = accounts.get(conn, user_id, delivery.account_id)
-    try:
-        return platforms.get(account.platform).located(account, link)
-    except ValueError:
-        raise Invalid({"link": "This is not an address. Copy it from your browser."}) from None
 
 
 def _any(moved: list[Delivery]) -> list[Delivery]:

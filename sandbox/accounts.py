@@ -55,7 +55,7 @@ def connect(
     **traits: Any,
 ) -> Credentials:
     """Make (or find) a person and give them a token. traits: locked, silenced, disabled, locale,
-    never_logged_in, default_visibility, language, display_name, account_type (BUSINESS | MEDIA_CREATOR |
+    pending, unconfirmed, never_logged_in, default_visibility, language, display_name, account_type (BUSINESS | MEDIA_CREATOR |
     PERSONAL), restricted.
     """
     call = quiet_call(network, instance)
@@ -98,6 +98,7 @@ def _connect_fediverse(
     call: Call, account: model.Account, scopes: list[str] | None, app: tuple[str, str | None, str]
 ) -> Credentials:
     usual = [scope for scope in _USUAL.get(call.profile.family, []) if scope in grants.known_scopes(call)]
+    usual += [call.profile.who_scope] if call.profile.who_scope == "read" else []
     wanted, (name, website, redirect_uri) = scopes or usual, app
     known = (
         one

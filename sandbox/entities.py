@@ -69,7 +69,7 @@ def attachment(call: Call, upload: model.Upload) -> dict[str, Any]:
     original["size"] = f"{upload.width}x{upload.height}"
     original["aspect"] = upload.width / upload.height if upload.height else 0.0
     meta: dict[str, Any] = {"original": original, "small": dict(original)}
-    if upload.focus:
+    if upload.focus and call.profile.keeps_focus:
         meta["focus"] = {"x": upload.focus[0], "y": upload.focus[1]}
     return {
         "id": upload.id,
@@ -104,8 +104,8 @@ def status(call: Call, record: model.Status, source: bool = False) -> dict[str, 
         "sensitive": record.sensitive,
         "spoiler_text": record.spoiler_text,
         "visibility": record.visibility,
-        "language": record.language,
-        "uri": call.url(f"/users/{author.username}/statuses/{record.id}"),
+        "language": call.profile.says_language or record.language,
+        "uri": page if "stamp" in record.details else call.url(f"/users/{author.username}/statuses/{record.id}"),
         "url": page,
         "replies_count": 0,
         "reblogs_count": 0,

@@ -23,13 +23,21 @@ def status_url(network: "Network", status: model.Status) -> str:
         return f"{instance.url}/{section}/{shortcode(status.id)}/"
     if instance.profile.family == "pixelfed":
         return f"{instance.url}/p/{account.username}/{status.id}"
+    if "stamp" in status.details:
+        return snac_url(instance, account, status.details["stamp"])
     middle = "statuses/" if instance.profile.family == "gotosocial" else ""
     return f"{profile_url(instance, account)}/{middle}{status.id}"
 
 
+def snac_url(instance: "Instance", account: model.Account, stamp: str) -> str:
+    """/carol/p/1795815314.999906"""
+    return f"{profile_url(instance, account)}/p/{stamp}"
+
+
 def profile_url(instance: "Instance", account: model.Account) -> str:
     """The page of a person."""
-    at = "" if instance.profile.family in ("pixelfed", "instagram") else "@"
+    plain = instance.profile.family in ("pixelfed", "instagram") or instance.profile.ids == "snac"
+    at = "" if plain else "@"
     return f"{instance.url}/{at}{account.username}"
 
 

@@ -35,7 +35,7 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
     token = call.token
     if token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now):
         if call.profile.dead_token != "doorkeeper":
-            raise wire.Answer(_DEAD[call.profile.dead_token]())
+            raise wire.Answer(_DEAD[call.profile.dead_token](call.request.path))
         text = "The access token is invalid"
         if token is not None:
             text = "The access token was revoked" if token.revoked else "The access token expired"
@@ -47,14 +47,25 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
         raise error(call, 403, "This action is outside the authorized scopes")
     if member and call.account is None:
         raise error(call, 422, "This method requires an authenticated user")
-    if call.account and call.account.traits.get("disabled"):
-        raise error(call, 403, "Your login is currently disabled")
+    for trait, text in _SHUT_OUT.items():
+        if call.account and call.account.traits.get(trait):
+            raise wire.Answer(wire.as_json({"error": text}, 403))
 
 
-_DEAD: dict[str, Callable[[], wire.Response]] = {
-    "credentials": lambda: wire.as_json({"error": "Invalid credentials."}, 403),
-    "bare": lambda: wire.Response(401, b"", "text/html; charset=utf-8"),
-    "plain": lambda: wire.Response(400, b"Invalid token", "text/plain; charset=utf-8"),
+def _silent(path: str) -> wire.Response:
+    return wire.Response(422 if path.endswith("/verify_credentials") else 401, b"", "text/html; charset=utf-8")
+
+
+#: In English for everybody.
+_SHUT_OUT = {
+    "disabled": "Your login is currently disabled",
+    "pending": "Your login is currently pending approval",
+    "unconfirmed": "Your login is missing a confirmed e-mail address",
+}
+_DEAD: dict[str, Callable[[str], wire.Response]] = {
+    "credentials": lambda _: wire.as_json({"error": "Invalid credentials."}, 403),
+    "silent": _silent,
+    "plain": lambda _: wire.Response(400, b"Invalid Bearer token", "text/plain; charset=utf-8"),
 }
 
 
@@ -92,9 +103,12 @@ def _count(call: Call, family: str) -> Callable[[], None] | None:
     return (lambda: call.network.limits.undo(call, family, who)) if family == "statuses" else None
 
 
-@gate("profile|read:accounts")
 async def verify_credentials(call: Call) -> wire.Response:
     """GET /api/v1/accounts/verify_credentials"""
+    return await gate(call.profile.who_scope)(_verify_credentials)(call)
+
+
+async def _verify_credentials(call: Call) -> wire.Response:
     return wire.as_json(entities.credentials(call, _me(call)))
 
 
@@ -255,10 +269,10 @@ ROUTES: list[Route] = [
     ("PUT", r"/api/v1/media/(\w+)", change_media),
     ("DELETE", r"/api/v1/media/(\w+)", delete_media),
     ("POST", r"/api/v1/statuses", create_status),
-    ("GET", r"/api/v1/statuses/(\w+)", show_status),
-    ("PUT", r"/api/v1/statuses/(\w+)", edit_status),
-    ("DELETE", r"/api/v1/statuses/(\w+)", delete_status),
-    ("GET", r"/api/v1/statuses/(\w+)/source", show_source),
+    ("GET", r"/api/v1/statuses/([\w-]+)", show_status),
+    ("PUT", r"/api/v1/statuses/([\w-]+)", edit_status),
+    ("DELETE", r"/api/v1/statuses/([\w-]+)", delete_status),
+    ("GET", r"/api/v1/statuses/([\w-]+)/source", show_source),
     ("GET", r"/api/v1/accounts/(\w+)/statuses", account_statuses),
     ("GET", r"/api/v1/accounts/(\w+)", show_account),
     ("GET", r"/api/v1/scheduled_statuses", scheduled_statuses),

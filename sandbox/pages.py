@@ -40,6 +40,12 @@ async def permalink(call: Call, key: str) -> wire.Response:
     return _page(call, "status.html", posts=[_post(call, one) for one in (found, *thread)])
 
 
+async def snac_permalink(call: Call, stamp: str) -> wire.Response:
+    """GET /carol/p/1795815314.999906"""
+    found = next((one for one in call.network.store.statuses.values() if one.details.get("stamp") == stamp), None)
+    return await permalink(call, found.id) if found else not_found(call)
+
+
 async def instagram_permalink(call: Call, code: str) -> wire.Response:
     """GET /p/CODE/ and /reel/CODE/"""
     return await permalink(call, links.from_shortcode(code))
@@ -172,7 +178,8 @@ def _templates() -> jinja2.Environment:
 ROUTES: list[Route] = [
     ("GET", r"/", timeline),
     ("GET", r"/@([\w.]+)", profile),
-    ("GET", r"/@[\w.]+/(?:statuses/)?(\w+)", permalink),
+    ("GET", r"/@[\w.]+/(?:statuses/)?([\w-]+)", permalink),
+    ("GET", r"/[\w.]+/p/(\d+\.\d+)", snac_permalink),
     ("GET", r"/p/[\w.]+/(\d+)", permalink),
     ("GET", r"/(?:p|reel)/([\w-]+)/", instagram_permalink),
     ("GET", r"/(?!me$|v\d|oauth|api|login|access|refresh|debug)([a-z_][\w.]*)", profile),

@@ -26,7 +26,9 @@ class Profile:
     headers (counted, shown, never enforced) | enforce | off; rate_limit_overrides {family: limit} is
     enforced. counting: graphemes (links and names shortened) | clusters (in full) | codepoints | text (the
     warning is not counted). dead_token: doorkeeper (401 with WWW-Authenticate) | credentials (403, as Akkoma
-    says it) | bare (401 without a body) | plain (400, text). lists: all | public.
+    says it) | silent (401 without a body, 422 on verify_credentials) | plain (400, text). lists: all | public.
+    ids: snowflake | uuid (Hollo) | snac (a second and the address's MD5, which is not in the address).
+    says_language: what every status claims, whatever was stored. who_scope: opens verify_credentials.
     """
 
     family: str
@@ -53,6 +55,10 @@ class Profile:
     json_polls: bool = True  # False: a poll is only read from a form
     form_booleans: bool = True  # False: true and false are taken from JSON only
     keeps_language: bool = True
+    says_language: str = ""
+    keeps_focus: bool = True
+    ids: str = "snowflake"
+    who_scope: str = "profile|read:accounts"
     keeps_media_ids: bool = True  # False: in a status the uploads have other ids
     names_app: bool = True
     media_tells: bool = True  # GET media answers 404 once an upload is attached

@@ -4,13 +4,15 @@ be attached.
 Akkoma, Takahe and unknown servers run through here too, with their differences in the Profile.
 """
 
+import hashlib
 import re
+import secrets
 import time
 from typing import NoReturn
 
 import regex
 
-from sandbox import entities, model, repeats, uploads, wire
+from sandbox import entities, links, model, repeats, uploads, wire
 from sandbox.clock import from_iso, iso_ms
 from sandbox.instance import Call
 
@@ -68,8 +70,9 @@ def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
         invalid("Validation failed: Text can't be blank", profile.refusal)
     if profile.counts and length(call, spoiler, text) > profile.max_characters:
         invalid(f"Validation failed: Text character limit of {profile.max_characters} exceeded", profile.refusal)
+    number, stamp = _identity(call, author)
     return model.Status(
-        id=call.network.store.snowflake(),
+        id=number,
         instance=call.instance.name,
         account_id=author.id,
         created_at=call.now,
@@ -85,8 +88,22 @@ def compose(call: Call, author: model.Account, key: str | None) -> model.Status:
         client_id=call.token.client_id if call.token else "",
         idempotency_key=key,
         hidden="dropped" if call.fault("silently_drop") else None,
-        details={"quote_approval_policy": given.text("quote_approval_policy") or None},
+        details={"quote_approval_policy": given.text("quote_approval_policy") or None, **stamp},
     )
+
+
+def _identity(call: Call, author: model.Account) -> tuple[str, dict[str, str]]:
+    """A new status's id as this software makes them, and what of it stands in its address where that is another."""
+    store = call.network.store
+    number = int(store.snowflake())
+    if call.profile.ids == "uuid":  # version 7
+        head, tail = f"{number >> 16:012x}", f"{number & 0xFFFF:04x}"
+        return f"{head[:8]}-{head[8:]}-7{tail[:3]}-8{tail[3]}00-{secrets.token_hex(6)}", {}
+    if call.profile.ids == "snac":  # the second is made to grow: real ids of one second are in any order
+        stamp = f"{(number >> 16) / 1000:.3f}{number % 1000:03d}"
+        digest = hashlib.md5(links.snac_url(call.instance, author, stamp).encode(), usedforsecurity=False)
+        return f"{store.second():010d}{digest.hexdigest()}", {"stamp": stamp}
+    return str(number), {}
 
 
 def commit(call: Call, record: model.Status) -> None:

@@ -55,6 +55,7 @@ class Store:
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._keep_pictures = keep_pictures
         self._last_id = 0
+        self._last_second = 0
         self._small_id = 100
         self._file = _open(path) if path else None
         self._dirty = False
@@ -119,6 +120,11 @@ class Store:
         """A fresh 18-digit id, ever growing, with the time in its upper bits."""
         self._last_id = max(int(self.clock.now() * 1000) << 16, self._last_id + 1)
         return str(self._last_id)
+
+    def second(self) -> int:
+        """This second, or the one after the last that was given out."""
+        self._last_second = max(int(self.clock.now()), self._last_second + 1)
+        return self._last_second
 
     def ulid(self) -> str:
         """A fresh 26-character ULID, ever growing."""

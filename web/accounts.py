@@ -7,6 +7,7 @@ from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
 from postflow import accounts, connecting, db, disconnecting, errors, net, risks, servers
+from postflow.models import Account
 from postflow.risks import Risk
 from web import database, headers
 
@@ -28,7 +29,16 @@ def _posts_at_risk() -> dict[str, Callable[[], list[Risk]]]:
 @bp.get("")
 @login_required
 def index() -> Page:
-    return _page()
+    """`again`: the account that is to be connected once more by the form it came with."""
+    again = request.args.get("again", type=int)
+    if again is None:
+        return _page()
+    with database.connection() as conn:
+        by_form = connecting.form_of(conn, current_user.id, again)
+    if by_form is None:
+        return _page()
+    form = f"{by_form.way.platform.name}.{by_form.way.option.key}"
+    return _page(form=form, filled=by_form.filled, again=by_form.account, typed=by_form.filled["instance"])
 
 
 @bp.post("/connect")
@@ -67,6 +77,8 @@ async def reconnect(account_id: int) -> Page:
     try:
         async with net.client(settings) as http:
             url = await connecting.begin_again(database.pool(), settings, http, current_user.id, account_id)
+    except connecting.ByForm:
+        return redirect(url_for("accounts.index", again=account_id, _anchor="by-form"))
     except errors.ConnectError as wrong:
         return _page({"": [str(wrong)]}), 422
     return redirect(url)
@@ -143,8 +155,9 @@ def _page(
     *,
     form: str = "",
     filled: Mapping[str, str] | None = None,
+    again: Account | None = None,
 ) -> str:
-    """`form`: the one that came back, with what was `filled` in."""
+    """`form`: the one that came back, with what was `filled` in, or that an account is connected `again` with."""
     headers.form_leaves()
     with database.connection() as conn:
         mine = accounts.of_user(conn, current_user.id)
@@ -158,6 +171,7 @@ def _page(
         by_fields=[way for way in ways if way.option.asks_for == "fields"],
         form=form,
         filled=filled or {},
+        again=again,
         by_button=[way for way in ways if way.option.asks_for == "nothing"],
         warnings=_warnings(ways),
     )

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response
 
 from postflow import errors, users
 from postflow.models import User
-from web import database, mishaps, walltime
+from web import database, limits, mishaps, walltime
 from web.limits import limiter
 
 bp = Blueprint("auth", __name__)
@@ -113,6 +113,7 @@ def create_owner() -> Page:
             )
     except errors.Invalid as wrong:
         return _first_run_page(form, wrong.fields), 422
+    limits.uncount()
     _sign_in(user)
     return redirect("/")
 
@@ -179,6 +180,7 @@ def enter() -> Page:
     if user is None:
         log.warning("sign-in refused", address=request.remote_addr)
         return _sign_in_page(form, {"": ["The address or the password is wrong."]}), 422
+    limits.uncount()  # only guesses that were wrong are few
     _sign_in(user)
     return redirect(_inside(form.get("next", "")))
 
@@ -252,6 +254,7 @@ def change_password() -> Page:
             users.close_other_sessions(conn, current_user.id, current_user.get_id())
     except errors.Invalid as wrong:
         return _profile_page(wrong.fields), 422
+    limits.uncount()
     flash("Your password is changed, and you are signed out everywhere else.", "good")
     return redirect(url_for("auth.profile"))
 

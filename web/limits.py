@@ -56,6 +56,13 @@ class PostgresStorage(Storage):
             ).fetchone()
         return row[0] if row else time.time()
 
+    def uncount(self, key: str) -> None:
+        with database.connection() as conn:
+            conn.execute(
+                "UPDATE rate_counters SET hits = greatest(hits - 1, 0) WHERE key = %(key)s AND expires_at > now()",
+                {"key": key},
+            )
+
     def check(self) -> bool:
         with database.connection() as conn:
             return conn.execute("SELECT 1").fetchone() == (1,)
@@ -67,6 +74,14 @@ class PostgresStorage(Storage):
     def clear(self, key: str) -> None:
         with database.connection() as conn:
             conn.execute("DELETE FROM rate_counters WHERE key = %(key)s", {"key": key})
+
+
+def uncount() -> None:
+    """This request was what the limit is not about. It was counted first, so that many at once cannot slip through."""
+    storage = limiter.storage
+    if isinstance(storage, PostgresStorage):
+        for limit in limiter.current_limits:
+            storage.uncount(limit.key)
 
 
 def _notice_a_proxy(app: Flask) -> None:

@@ -9,9 +9,9 @@ from flask_login import current_user, login_required
 from psycopg import Connection
 from werkzeug.wrappers import Response
 
-from postflow import accounts, db, deliveries, overview, posts, scheduling, surveying
+from postflow import accounts, db, deliveries, net, overview, posts, scheduling, settling, surveying
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.models import IN_FLIGHT, Delivery
+from postflow.models import IN_FLIGHT, Delivery, Receipt
 from web import composer, database, forms, outlook, postpage, walltime
 from worker import tasks
 
@@ -227,17 +227,28 @@ def retry(delivery_id: int) -> Page:
 
 @bp.post("/deliveries/<int:delivery_id>/settle")
 @login_required
-def settle(delivery_id: int) -> Page:
+async def settle(delivery_id: int) -> Page:
+    """The network is asked about the address first, before any transaction."""
     there, link = request.form.get("published") == "yes", request.form.get("link", "").strip()
-
-    def settled(conn: Connection) -> list[Delivery]:
-        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn), link=link)
-
     post_id = _post_of(delivery_id)
     try:
-        return _done(post_id, settled, "Noted as published." if there else "Sending it again.")
+        seen = await _seen_at(delivery_id, link) if there and link else None
     except Invalid as wrong:
         return make_response(postpage.page(post_id, settling={delivery_id: link}, wrong=wrong.fields), 422)
+    except Conflict as wrong:
+        flash(str(wrong), "bad")
+        return redirect(url_for("posts.show", post_id=post_id))
+
+    def settled(conn: Connection) -> list[Delivery]:
+        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn), seen=seen)
+
+    return _done(post_id, settled, "Noted as published." if there else "Sending it again.")
+
+
+async def _seen_at(delivery_id: int, link: str) -> Receipt:
+    settings = database.settings()
+    async with net.client(settings) as http:
+        return await settling.seen_at(database.pool(), settings, http, current_user.id, delivery_id, link)
 
 
 def _done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Page:

@@ -36,6 +36,7 @@ def register(app: Flask) -> None:
     app.add_template_filter(network)
     app.add_template_filter(is_a_page)
     app.add_template_global(static)
+    app.add_template_global(walltime_step)
 
 
 def state_word(status: str) -> str:
@@ -46,7 +47,7 @@ def in_zone(instant: datetime, zone: str) -> str:
     """Tue 24 Nov 2026, 09:05, as the clock on that wall showed or will show it; an hour that comes twice says which."""
     local = instant.astimezone(ZoneInfo(zone))
     which = f" ({local:%Z})" if walltime.which(instant, zone) else ""
-    return f"{local:%a} {local.day} {local:%b %Y, %H:%M}{which}"
+    return f"{local:%a} {local.day} {local:%b %Y}, {walltime.clock(local)}{which}"
 
 
 def in_seconds(instant: datetime, zone: str) -> str:
@@ -85,6 +86,11 @@ def is_a_page(path: str) -> bool:
     except HTTPException:
         return False
     return True
+
+
+def walltime_step(time: str) -> dict[str, str]:
+    """A field for times takes whole minutes, and a browser keeps back what has seconds unless it is told."""
+    return {"step": "1"} if time.count(":") == 2 else {}
 
 
 def static(filename: str) -> str:

@@ -19,14 +19,14 @@ def instant(date: str, time: str, zone: str, which: str = "") -> datetime:
         later = wall.astimezone(UTC).astimezone(wall.tzinfo)
         raise Invalid(
             {
-                "post_date": f"{wall:%H:%M} does not exist on that day in {zone}: the clocks go forward."
-                f" Choose another time, such as {later:%H:%M}."
+                "post_date": f"{clock(wall)} does not exist on that day in {zone}: the clocks go forward."
+                f" Choose another time, such as {clock(later)}."
             }
         )
     if gained and which not in ("first", "second"):
         choice = " or ".join(f"the {name} ({said})" for name, said in twice(date, time, zone))
         raise Invalid(
-            {"post_date": f"{wall:%H:%M} comes twice on that day in {zone}: the clocks go back. Choose {choice}."}
+            {"post_date": f"{clock(wall)} comes twice on that day in {zone}: the clocks go back. Choose {choice}."}
         )
     return wall.replace(fold=1 if gained and which == "second" else 0).astimezone(UTC)
 
@@ -42,7 +42,7 @@ def twice(date: str, time: str, zone: str) -> list[tuple[str, str]]:
 def which(at: datetime, zone: str) -> str:
     """Which of the two an instant is, when its wall time comes twice."""
     local = at.astimezone(ZoneInfo(zone))
-    if not twice(f"{local:%Y-%m-%d}", f"{local:%H:%M}", zone):
+    if not twice(f"{local:%Y-%m-%d}", clock(local), zone):
         return ""
     return "second" if local.fold else "first"
 
@@ -52,7 +52,12 @@ def typed(at: datetime | None, zone: str) -> dict[str, str]:
     if at is None:
         return {"date": "", "time": "", "which": ""}
     local = at.astimezone(ZoneInfo(zone))
-    return {"date": f"{local:%Y-%m-%d}", "time": f"{local:%H:%M}", "which": which(at, zone)}
+    return {"date": f"{local:%Y-%m-%d}", "time": clock(local), "which": which(at, zone)}
+
+
+def clock(local: datetime) -> str:
+    """09:05, or 09:05:30 where a person gave seconds: what they choose has whole ones, what is measured has not."""
+    return f"{local:%H:%M:%S}" if local.second and not local.microsecond else f"{local:%H:%M}"
 
 
 def zones() -> list[tuple[str, str]]:
@@ -62,8 +67,9 @@ def zones() -> list[tuple[str, str]]:
 
 
 def _wall(date: str, time: str, zone: str) -> datetime | None:
+    form = "%Y-%m-%d %H:%M:%S" if time.count(":") == 2 else "%Y-%m-%d %H:%M"
     try:
-        wall = datetime.strptime(f"{date} {time[:5]}", "%Y-%m-%d %H:%M").replace(tzinfo=ZoneInfo(zone))
+        wall = datetime.strptime(f"{date} {time}", form).replace(tzinfo=ZoneInfo(zone))
         wall.astimezone(UTC)
     except (ValueError, ZoneInfoNotFoundError, OverflowError, OSError):
         return None

@@ -32,6 +32,15 @@ async def home(http: httpx.AsyncClient, base_url: str) -> str:
     )
 
 
+async def answers_there(http: httpx.AsyncClient, base_url: str) -> bool:
+    """Whatever the answer is: somebody speaks there, in the way that `base_url` says."""
+    try:
+        await answers.ask(http, "GET", f"{base_url}/.well-known/nodeinfo")
+    except PublishError as error:
+        return error.code != "unreachable"
+    return True
+
+
 async def _handed_over(http: httpx.AsyncClient, base_url: str, path: str) -> str | None:
     url = base_url + path
     for _ in range(MOST_HOPS):

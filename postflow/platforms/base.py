@@ -188,8 +188,8 @@ class Platform(Protocol):
     async def permalink(self, http: httpx.AsyncClient, login: Login, receipt: Receipt) -> str | None:
         return receipt.permalink
 
-    def located(self, account: Account, link: str) -> str | None:
-        """A person found the post at this address -> its id, None where addresses do not tell. Raises Invalid({"link": …})
-        for an address that is none of this network's.
+    async def located(self, http: httpx.AsyncClient, login: Login, link: str) -> Receipt:
+        """A person found the post at this address -> what stands there, without an id where nobody can tell. Raises
+        Invalid({"link": …}) for an address where none of this account's posts stands, and when nobody can be asked.
         """
-        return None
+        return Receipt(remote_id=None, permalink=link)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from postflow import counting
 from postflow.models import Content, Limits, Media, MediaKind, Problem
+from postflow.wording import counted
 
 
 def problems(
@@ -19,8 +20,8 @@ def problems(
 
 def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
     if length > limits.max_chars:
-        over = length - limits.max_chars
-        yield Problem(sentence=f"The text is {over} characters too long ({limits.max_chars} fit). Shorten it.")
+        over = counted(length - limits.max_chars, "character")
+        yield Problem(sentence=f"The text is {over} too long ({limits.max_chars} fit). Shorten it.")
     if not (content.text.strip() or content.spoiler_text.strip() or content.attachments or content.poll):
         yield Problem(sentence="There is nothing to publish yet. Write something or add a picture.")
     if limits.counting == "pixelfed" and length < counting.plain(content.text):
@@ -34,7 +35,8 @@ def _text(content: Content, limits: Limits, length: int) -> Iterator[Problem]:
     most = limits.max_spoiler_chars
     if most is not None and len(content.spoiler_text) > most:
         yield Problem(
-            sentence=f"The content warning may have {most} characters at most. Shorten it.", field="spoiler_text"
+            sentence=f"The content warning may have {counted(most, 'character')} at most. Shorten it.",
+            field="spoiler_text",
         )
     if content.visibility not in limits.visibilities:
         offered = "; ".join(one.words for one in limits.visibilities)
@@ -53,17 +55,15 @@ def _needed(media: Sequence[Media], limits: Limits, *, is_reply: bool) -> Iterat
 
 def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator[Problem]:
     if len(media) > limits.max_media:
-        yield Problem(
-            sentence=f"{limits.max_media} pictures fit at most. Remove {len(media) - limits.max_media}.", field="media"
-        )
+        fits = f"{counted(limits.max_media, 'picture')} {'fits' if limits.max_media == 1 else 'fit'} at most."
+        yield Problem(sentence=f"{fits} Remove {len(media) - limits.max_media}.", field="media")
     videos = [one for one in media if one.kind is MediaKind.video]
     if videos and len(videos) < len(media) and not limits.mixed_media:
         mixed = "Pictures and videos cannot be in one post there. Keep one kind, or take this account off."
         yield Problem(sentence=mixed, field="media")
     if len(videos) > limits.max_videos:
-        yield Problem(
-            sentence=f"Only {limits.max_videos} video fits in a post there. Remove the others.", field="media"
-        )
+        fits = f"{counted(limits.max_videos, 'video')} {'fits' if limits.max_videos == 1 else 'fit'}"
+        yield Problem(sentence=f"Only {fits} in a post there. Remove the others.", field="media")
     for place, (one, attachment) in enumerate(zip(media, content.attachments, strict=True)):
         field = f"media.{place}"
         if one.kind is not MediaKind.image and one.mime not in limits.mime_types:
@@ -80,9 +80,11 @@ def _media(content: Content, media: Sequence[Media], limits: Limits) -> Iterator
             yield Problem(sentence=f"“{one.filename}” ({size}) has too many pixels: {pixels:,} fit.", field=field)
         if len(attachment.alt_text) > limits.max_description_chars:
             yield Problem(
-                sentence=f"This description may have {limits.max_description_chars} characters. Shorten it.",
+                sentence=f"This description may have {counted(limits.max_description_chars, 'character')}. Shorten it.",
                 field=field,
             )
+        if attachment.focus and not limits.focus:
+            yield Problem(sentence="The focal point is not kept there.", field=field, blocking=False)
         if not attachment.alt_text.strip():
             sentence = f"“{one.filename}” has no description yet. Say what it shows, for people who cannot see it."
             yield Problem(sentence=sentence, field=field, blocking=False)
@@ -100,13 +102,17 @@ def _poll(content: Content, limits: Limits) -> Iterator[Problem]:
     if not 2 <= len(poll.options) <= limits.polls.max_options:
         yield Problem(sentence=f"A poll needs 2 to {limits.polls.max_options} answers.", field="poll")
     if any(counting.graphemes(option) > limits.polls.max_option_chars for option in poll.options):
-        yield Problem(sentence=f"An answer may have {limits.polls.max_option_chars} characters.", field="poll")
+        yield Problem(
+            sentence=f"An answer may have {counted(limits.polls.max_option_chars, 'character')}.", field="poll"
+        )
     if len({option.strip() for option in poll.options}) < len(poll.options):
         yield Problem(sentence="Two answers of the poll are the same.", field="poll")
     if any(not option.strip() for option in poll.options):
         yield Problem(sentence="An answer of the poll is empty.", field="poll")
     if not limits.polls.min_expiration_s <= poll.expires_in_s <= limits.polls.max_expiration_s:
         minutes, days = limits.polls.min_expiration_s // 60, limits.polls.max_expiration_s // 86_400
-        yield Problem(sentence=f"A poll may run from {minutes} minutes to {days} days.", field="poll")
+        yield Problem(
+            sentence=f"A poll may run from {counted(minutes, 'minute')} to {counted(days, 'day')}.", field="poll"
+        )
     if content.attachments and not limits.poll_with_media:
         yield Problem(sentence="A poll and pictures cannot be in one post there.", field="poll")

@@ -23,6 +23,12 @@ COUNTING = {
     "takahe": "plain",
     "pixelfed": "pixelfed",
 }
+#: Whose statuses say the language that was stored. snac says "en" of everything, Pixelfed and Takahe keep none.
+TELLS_LANGUAGE = frozenset({"mastodon", "hometown", "gotosocial", "akkoma", "pleroma", "hollo"})
+#: They take a focal point and forget it.
+WITHOUT_FOCUS = frozenset({"akkoma", "pleroma", "takahe", "hollo", "snac", "pixelfed"})
+#: Only the whole `read` opens verify_credentials there, no part of it.
+WHOLE_READ = frozenset({"takahe"})
 #: Mastodon takes no larger animations, and does not say so.
 MASTODON_GIF_PIXELS = 1280 * 720
 
@@ -150,10 +156,11 @@ def limits(software: str, version: str, instance: Mapping[str, Any]) -> Limits:
         known["poll_with_media"] = numbers(version) >= (4, 6)
     if software == "pixelfed":
         known |= {"min_media": 1, "mixed_media": False, "max_spoiler_chars": 140, "visibilities": PUBLIC_ONLY}
-        known |= {"language": False, "focus": False, "max_description_chars": 1000, "polls": None}
+        known |= {"language": False, "max_description_chars": 1000, "polls": None}
         known |= {"max_video_pixels": None}  # what it says there is what it scales down to
     if software == "takahe":
         known |= {"language": False}
+    known["focus"] = software not in WITHOUT_FOCUS
     if software == "snac":
         known |= {"polls": None}  # it reads them from forms only, and drops those that come as JSON
     return Limits(**known)

@@ -155,7 +155,8 @@ async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
         [first.id],
     )
     with db.transaction():
-        waiting = scheduling.settle(db, ada, first.id, published=True, now=datetime.now(UTC), link=done.permalink)
+        seen = Receipt(remote_id=done.remote_id, permalink=done.permalink)
+        waiting = scheduling.settle(db, ada, first.id, published=True, now=datetime.now(UTC), seen=seen)
         waking.publish_later(db, waiting)
     await lifetime.to_rest(engine, db, [second.id])
     [status] = sandbox.ledger.statuses(text="answers it", published=True)

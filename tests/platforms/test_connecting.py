@@ -190,6 +190,76 @@ async def test_an_account_switched_off_or_a_token_gone_is_noticed_by_the_daily_l
             await case.platform.verify(case.http, case.outgoing.login)
 
 
+async def test_takahe_is_asked_for_the_whole_of_read_since_no_part_of_it_tells_whose_token_it_is(start: Start) -> None:
+    case = await start("takahe", pictures=0)
+    assert MASTODON.scopes(case.outgoing.server) == ("read", "write:media", "write:statuses")
+    assert (await case.platform.verify(case.http, case.outgoing.login)).remote_id == case.account
+    case = await start("takahe", pictures=0, scopes="read:accounts read:statuses write:media write:statuses")
+    with pytest.raises(Unauthorized) as refused:
+        await case.platform.verify(case.http, case.outgoing.login)
+    assert refused.value.code == "scopes"
+
+
+async def test_an_app_that_was_registered_for_less_than_is_asked_for_now_is_registered_anew(start: Start) -> None:
+    wanted = {
+        "takahe": "read write:media write:statuses",
+        "mastodon": "profile read:statuses write:media write:statuses",
+    }
+    older = ("read:accounts", "read:statuses", "write:media", "write:statuses")
+    for network, known in (("takahe", False), ("mastodon", True)):  # `profile` is part of what it had
+        case = await start(network, pictures=0)
+        app = case.outgoing.login.app
+        assert app
+        for scopes, expected in ((tuple(wanted[network].split()), True), (older, known)):
+            anew = app.model_copy(update={"scopes": scopes})
+            assert await case.platform.knows_app(case.http, case.outgoing.server, anew) is expected
+
+
+@pytest.mark.parametrize(
+    ("trait", "said"),
+    [("pending", "have not approved"), ("unconfirmed", "not confirmed yet"), ("disabled", "switched")],
+)
+async def test_an_account_that_may_not_yet_or_no_longer_is_told_so_and_not_to_make_another_token(
+    trait: str, said: str, start: Start
+) -> None:
+    case = await start("mastodon", pictures=0)
+    case.sandbox.add_account("mastodon", case.outgoing.login.account.handle, **{trait: True})
+    with pytest.raises(Unauthorized, match=said):
+        await case.platform.verify(case.http, case.outgoing.login)
+    token = case.outgoing.login.credentials.access_token.get_secret_value()
+    with pytest.raises(ConnectError, match=said) as told:
+        await case.platform.sign_in(case.http, case.outgoing.server, {"token": token})
+    assert "scope" not in str(told.value)
+
+
+async def test_words_nobody_knows_are_passed_on_and_scopes_are_found_out_in_any_language(start: Start) -> None:
+    case = await start("mastodon", pictures=0, scopes="write:media write:statuses")
+    case.sandbox.add_account("mastodon", case.outgoing.login.account.handle, locale="de")
+    server, token = case.outgoing.server, case.outgoing.login.credentials.access_token.get_secret_value()
+    with pytest.raises(ConnectError, match="does not let PostFlow see whose account it is"):
+        await case.platform.sign_in(case.http, server, {"token": token})
+    case.fault(
+        "status", method="GET", path="verify_credentials", status=403, body="json", text="Zutritt verboten", times=2
+    )
+    with pytest.raises(ConnectError, match=r"says: “Zutritt verboten”\. Make one with these scopes"):
+        await case.platform.sign_in(case.http, server, {"token": token})
+
+
+async def test_a_token_that_belongs_to_no_person_opens_nothing_but_a_page_in_the_way_proves_nothing(
+    start: Start,
+) -> None:
+    case = await start("mastodon", pictures=0)
+    for body, error in (
+        ({"json": {"error": "needs a user"}}, Unauthorized),
+        ({}, Unauthorized),
+        ({"html": "<p>"}, Refused),
+    ):
+        answer = httpx.Response(422, **body)
+        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _, said=answer: said)) as http:
+            with pytest.raises(error):
+                await case.platform.verify(http, case.outgoing.login)
+
+
 async def test_a_token_whose_answer_was_lost_is_no_lost_post(start: Start) -> None:
     case = await start("pixelfed")
     case.sandbox.faults.add("cut_body", instance="pixelfed", path="/oauth/token")

@@ -140,7 +140,7 @@ async def test_a_text_that_is_too_long_is_told_before_and_refused_by_the_server(
         case.outgoing.login.account,
         is_reply=False,
     )
-    assert any("1 characters too long" in problem.sentence and problem.blocking for problem in problems)
+    assert any("1 character too long" in problem.sentence and problem.blocking for problem in problems)
     if BY_NAME[network].counts:
         with pytest.raises(Refused):
             await case.publish()

@@ -150,7 +150,7 @@ VIDEO = MediaKind.video
     ("words", "text", "media", "chosen"),
     [
         ("needs a picture", "hello", [], {}),
-        ("1 characters too long", "x" * 2201, [medium()], {}),
+        ("1 character too long", "x" * 2201, [medium()], {}),
         ("30 hashtags at most", "#a " * 31, [medium()], {}),
         ("20 mentions at most", "@a " * 21, [medium()], {}),
         ("10 pictures fit at most", "", [medium(number) for number in range(1, 12)], {}),

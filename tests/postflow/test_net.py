@@ -305,7 +305,15 @@ def test_it_refuses_what_is_no_server_with_a_sentence(typed: str) -> None:
 
 def test_it_takes_http_and_ports_only_for_what_the_operator_allows() -> None:
     assert internet.instance_url("http://127.0.0.1:9999/x", ["127.0.0.1:9999"]) == "http://127.0.0.1:9999"
-    assert internet.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "http://127.0.0.1:9999"
+    assert internet.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "https://127.0.0.1:9999"
+    assert internet.instance_url("[::1]:9999", ["::1"]) == "https://[::1]:9999"
     assert internet.instance_url("https://gts.lan:8443", ["gts.lan"]) == "https://gts.lan:8443"
     with pytest.raises(errors.Invalid):
         internet.instance_url("http://127.0.0.1:9998", ["127.0.0.1:9999"])
+
+
+def test_http_is_a_second_guess_for_what_was_typed_without_a_scheme_and_is_allowed() -> None:
+    assert internet.plain_url("@me@gts.lan:8080/about", ["gts.lan"]) == "http://gts.lan:8080"
+    assert internet.plain_url("localhost:8443", ["localhost:8443"]) == "http://localhost:8443"
+    assert internet.plain_url("https://gts.lan:8080", ["gts.lan"]) is None
+    assert internet.plain_url("mastodon.social", ["gts.lan"]) is None

@@ -19,9 +19,9 @@ def on(sandbox: Sandbox, connect: Callable[..., Any]) -> Callable[[str], Any]:
     ("software", "status", "body"),
     [
         ("akkoma", 403, '{"error":"Invalid credentials."}'),
-        ("takahe", 401, ""),
+        ("takahe", 400, "Invalid Bearer token"),
         ("snac", 401, ""),
-        ("sharkey", 400, "Invalid token"),
+        ("sharkey", 400, "Invalid Bearer token"),
     ],
 )
 def test_each_says_in_its_own_way_that_a_token_is_dead(sandbox, on, software: str, status: int, body: str) -> None:

@@ -305,3 +305,41 @@ def test_an_account_whose_server_went_away_says_so_and_stays(ada: Browser, sandb
     assert "cannot be reached. Check the address, or try again later." in answer.text
     page = ada.post(f"/accounts/{account_id}/disconnect", data={}, follow_redirects=True)
     assert "is disconnected." in page.text and "The network could not be told" in page.text
+
+
+@pytest.mark.parametrize("network", ["takahe", "mastodon"])
+def test_an_account_that_came_with_a_token_is_connected_again_with_a_token(
+    ada: Browser, sandbox: Sandbox, db: psycopg.Connection, network: str
+):
+    if network == "takahe":
+        sandbox.add_instance("takahe", name="takahe")
+    paste(ada, sandbox, network, sandbox.add_account(network, "wren").access_token)
+    db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
+    [(account_id,)] = rows(db, "SELECT id FROM accounts")
+    away = ada.send(f"/accounts/{account_id}/reconnect")
+    assert away.headers["Location"] == f"/accounts?again={account_id}#by-form"
+    page = ada.get(away.headers["Location"])
+    assert "was connected this way" in page.text
+    assert page.text.count(f'value="{sandbox.url(network)}"') == 2  # in both forms: the consent page is offered, too
+    paste(ada, sandbox, network, sandbox.add_account(network, "wren").access_token)
+    assert rows(db, "SELECT id, state FROM accounts") == [(account_id, "active")]
+
+
+def test_takahe_is_connected_on_its_consent_page_like_any_other(ada: Browser, sandbox: Sandbox, db: psycopg.Connection):
+    sandbox.add_instance("takahe", name="takahe")
+    assert "is connected." in connect(ada, sandbox, "takahe").text
+    assert rows(db, "SELECT state FROM accounts") == [("active",)]
+
+
+def test_nobody_sees_the_form_of_somebody_else_s_account(
+    ada: Browser, bob: Browser, sandbox: Sandbox, db: psycopg.Connection
+):
+    paste(ada, sandbox, "mastodon", sandbox.add_account("mastodon", "wren").access_token)
+    [(account_id,)] = rows(db, "SELECT id FROM accounts")
+    assert bob.get(f"/accounts?again={account_id}").status_code == 404
+
+
+def test_a_name_without_a_scheme_is_tried_by_https_before_http(ada: Browser, sandbox: Sandbox):
+    """The sandbox speaks http: https is refused at the first byte, so http it is, as before."""
+    bare = sandbox.url("mastodon").removeprefix("http://")
+    assert ada.send("/accounts/connect", instance=bare).headers["Location"].startswith(sandbox.url("mastodon"))

@@ -98,6 +98,15 @@ def test_too_many_attempts_are_refused_in_every_process(start, db: psycopg.Conne
     assert codes == [422, 422, 422, 429]
 
 
+def test_only_wrong_guesses_are_counted(start, db: psycopg.Connection):
+    app = start(sign_in_attempts="3 per 15 minutes")
+    app.test_client().send("/first-run", **OWNER)
+    wrong, right = "wrong wrong wrong", OWNER["password"]
+    tries = [right] * 4 + [wrong, right, wrong, right, wrong, right]
+    codes = [app.test_client().send("/sign-in", email=OWNER["email"], password=one).status_code for one in tries]
+    assert codes == [302] * 4 + [422, 302, 422, 302, 422, 429]
+
+
 def test_a_form_without_the_csrf_token_is_refused(ada: Browser):
     answer = ada.post("/profile", data={"csrf_token": "forged", "display_name": "Eve", "time_zone": "UTC"})
     assert answer.status_code == 400

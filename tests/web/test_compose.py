@@ -172,7 +172,7 @@ def test_a_script_s_check_gets_only_the_verdicts(ada: Browser, mastodon: int) ->
 def test_what_a_network_would_refuse_is_shown_with_the_refused_form(ada: Browser, mastodon: int) -> None:
     answer = written(ada, [("text", "x" * 501), ("account", mastodon), ("action", "schedule")])
     assert answer.status_code == 422
-    assert answer.text.count("1 characters too long") == 2  # beside the text, and under the account
+    assert answer.text.count("1 character too long") == 2  # beside the text, and under the account
     assert "501 of 500 characters" in answer.text
 
 

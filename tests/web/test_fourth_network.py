@@ -85,7 +85,7 @@ def test_the_composer_offers_its_fields_counts_its_way_and_says_what_it_refuses(
     assert 'name="bluesky.tags"' in page
     assert re.search(r'"counting":\s*"graphemes"', page)
     long = written(ada, [("account", account), ("text", "x" * 301), ("action", "schedule")])
-    assert (long.status_code, "1 characters too long" in long.text) == (422, True)
+    assert (long.status_code, "1 character too long" in long.text) == (422, True)
     many = written(ada, [("account", account), ("text", "x"), ("bluesky.tags", "\n".join("abcdefghi"))])
     assert (many.status_code, "8 further tags" in many.text) == (422, True)
     good = written(

@@ -114,29 +114,6 @@ def test_attention_offers_both_choices_and_says_what_each_does(
     assert state(db) == ("published", None)
 
 
-def test_where_it_was_seen_becomes_its_link_and_nonsense_is_said_with_what_was_typed(
-    ada: Browser, account: int, db: psycopg.Connection
-) -> None:
-    address = a_post(ada, account)
-    put(db, "attention", error="Nobody can tell.")
-    settle = re.search(r'action="(/deliveries/\d+/settle)"', ada.get(address).text)
-    assert settle
-    base_url = db.execute("SELECT base_url FROM accounts").fetchall()[0][0]
-    for typed, said in (
-        ("https://elsewhere.example/@ada/1", "This is not the address of a post on"),
-        (f"{base_url}/about", "This is not the address of a post on"),
-        ("javascript:alert(1)", "Give the whole address"),
-        ("https://[", "This is not an address"),
-    ):
-        answer = ada.send(settle[1], published="yes", link=typed)
-        assert answer.status_code == 422
-        assert said in answer.text and f'value="{typed}"' in answer.text
-        assert state(db) == ("attention", "Nobody can tell.")
-    ada.send(settle[1], published="yes", link=f"{base_url}/@ada/109999")
-    assert db.execute("SELECT status, remote_id FROM deliveries").fetchone() == ("published", "109999")
-    assert f'href="{base_url}/@ada/109999"' in ada.get(address).text
-
-
 @pytest.mark.parametrize(
     ("status", "more", "said"),
     [

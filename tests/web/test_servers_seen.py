@@ -37,7 +37,7 @@ def test_a_post_is_held_against_the_limits_of_today(
     grow_old(db)
     refused = written(ada, fields)
     assert refused.status_code == 422
-    assert "1 characters too long" in refused.text
+    assert "1 character too long" in refused.text
 
 
 def test_a_server_that_does_not_answer_holds_up_nothing(

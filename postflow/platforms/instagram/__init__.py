@@ -12,13 +12,12 @@ Facts: developers.facebook.com/docs/instagram-platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel
 
 from postflow import config, counting, pictures
-from postflow.errors import ConnectError, Invalid, NotFound, PublishError, Refused, Retry, StageLost
+from postflow.errors import ConnectError, NotFound, PublishError, Refused, Retry, StageLost
 from postflow.models import (
     Account,
     AppRegistration,
@@ -44,6 +43,7 @@ from postflow.platforms.instagram import (
     containers,
     facebook_login,
     instagram_login,
+    locating,
     options,
     reachable,
     reconciling,
@@ -235,12 +235,8 @@ class Instagram(Platform):
         link = body.get("permalink")
         return link if isinstance(link, str) else None
 
-    def located(self, account: Account, link: str) -> str | None:
-        """An address there holds a code, not the id."""
-        host = urlsplit(link.strip()).hostname or ""
-        if host != "instagram.com" and not host.endswith(".instagram.com"):
-            raise Invalid({"link": "This is not the address of a post on Instagram. Copy it from there."})
-        return None
+    async def located(self, http: httpx.AsyncClient, login: Login, link: str) -> Receipt:
+        return await locating.located(self._as(http, login), login.account, link, elsewhere=self.settings.instagram_url)
 
     def _as(self, http: httpx.AsyncClient, login: Login) -> Graph:
         return Graph.of(http, self.settings, login)

@@ -2,32 +2,31 @@
 
 by_hand      a token its person made there
 connecting   which server is it, PostFlow as its app, the person's consent, access given back
+locating     where a person has seen a post: the status behind an address
 publishing   prepare: each picture goes up (POST /api/v2/media), the newest own status is noted as the anchor
              commit: POST /api/v1/statuses with the Idempotency-Key, the one visible call; the answer is checked
 reconciling  the account's own statuses since the anchor; traces tells whether one of them is ours
 speaking     what all of them share: the token, and what an answer means
 """
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from postflow import counting, pictures
-from postflow.errors import Invalid
 from postflow.models import Account, Content, Limits, Media, MediaKind, Problem, Server
 from postflow.platforms import composing
 from postflow.platforms.base import ConnectOption, Platform
 from postflow.platforms.mastodon import by_hand
 from postflow.platforms.mastodon.connecting import Connecting
+from postflow.platforms.mastodon.locating import Locating
 from postflow.platforms.mastodon.publishing import Publishing
 from postflow.platforms.mastodon.reconciling import Reconciling
 from postflow.platforms.mastodon.traces import Staged
 
 
-class Mastodon(Connecting, Publishing, Reconciling, Platform):
+class Mastodon(Connecting, Publishing, Reconciling, Locating, Platform):
     name: ClassVar[str] = "mastodon"
     label: ClassVar[str] = "Mastodon"
     software: ClassVar[frozenset[str]] = frozenset(
@@ -40,17 +39,6 @@ class Mastodon(Connecting, Publishing, Reconciling, Platform):
             key="instance", label=self.label, asks_for="instance", hint="such as mastodon.social"
         )
         return [by_address, by_hand.OPTION]
-
-    def located(self, account: Account, link: str) -> str | None:
-        """The last piece of a status's address is its id everywhere: /@ada/1, /p/ada/1, /@ada/statuses/01ABC, /notice/A1."""
-        server, given = urlsplit(account.base_url), urlsplit(link.strip())
-        wrong = Invalid({"link": f"This is not the address of a post on {server.netloc}. Copy it from there."})
-        if given.netloc.lower() != server.netloc.lower():
-            raise wrong
-        found = re.fullmatch(r"/.*/([0-9A-Za-z]+)/?", given.path)
-        if not found:
-            raise wrong
-        return found[1]
 
     def count(self, content: Content, limits: Limits) -> int:
         return counting.length(content.text, content.spoiler_text, limits.counting, per_url=limits.chars_per_url)

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from postflow.models import Outgoing, Receipt
-from postflow.platforms import answers
+from postflow.platforms import answers, software
+from postflow.wording import counted
 
 
 def receipt(status: Mapping[str, Any], outgoing: Outgoing) -> Receipt:
     notes = tuple(_differences(status, outgoing))
-    return Receipt(remote_id=str(status["id"]), permalink=_link(status), notes=notes)
+    return Receipt(remote_id=str(status["id"]), permalink=link_of(status), notes=notes)
 
 
 def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
@@ -21,7 +22,8 @@ def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]
         yield f"The server made it “{visibility}” instead of “{wanted}”."
     yield from _hidden(status, outgoing)
     language = status.get("language")
-    if content.language and language and outgoing.server.limits.language and not _same(language, content.language):
+    truthful = outgoing.server.limits.language and outgoing.server.software in software.TELLS_LANGUAGE
+    if content.language and language and truthful and not _same(language, content.language):
         yield f"The server marks its language as “{language}” instead of “{content.language}”."
     if content.poll and "poll" in status and not status["poll"]:
         yield "The server left out the poll."
@@ -34,7 +36,7 @@ def _media(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
     shown = answers.objects(status.get("media_attachments"))
     missing, sent = len(outgoing.media) - len(shown), len(outgoing.media)
     if missing > 0:
-        yield f"The server left out {missing} of {sent} pictures."
+        yield f"The server left out {missing} of {counted(sent, 'picture')}."
         return
     for place, (one, media) in enumerate(zip(shown, outgoing.media, strict=False), start=1):
         if media.alt_text and "description" in one and not one["description"]:
@@ -57,7 +59,8 @@ def _same(one: Any, other: str) -> bool:
     return str(one).lower().split("-")[0] == other.lower().split("-")[0]
 
 
-def _link(status: Mapping[str, Any]) -> str | None:
+def link_of(status: Mapping[str, Any]) -> str | None:
+    """Its page, else its name on the network; nothing but a web address."""
     for name in ("url", "uri"):
         value = status.get(name)
         if isinstance(value, str) and value.startswith(("https://", "http://")):

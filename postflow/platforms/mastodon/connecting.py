@@ -15,7 +15,7 @@ from postflow.errors import AppForgotten, ConnectError, OutcomeUnknown, PublishE
 from postflow.models import AppRegistration, Credentials, Login, Profile, Server, utc_now
 from postflow.platforms import addresses, answers, software
 from postflow.platforms.base import Authorization, Connected
-from postflow.platforms.mastodon import by_hand, instance
+from postflow.platforms.mastodon import by_hand, instance, shut_out
 from postflow.platforms.mastodon.speaking import Speaking
 
 #: A server that forgets its keys leaves looking as the only way to settle a lost answer.
@@ -46,6 +46,8 @@ class Connecting(Speaking):
     # -- PostFlow as an app of this server ---------------------------------------------------------------
 
     def scopes(self, server: Server) -> tuple[str, ...]:
+        if server.software in software.WHOLE_READ:
+            return ("read", "write:media", "write:statuses")
         who = "profile" if server.capabilities.profile_scope else "read:accounts"
         return (who, "read:statuses", "write:media", "write:statuses")
 
@@ -73,8 +75,11 @@ class Connecting(Speaking):
     async def knows_app(self, http: httpx.AsyncClient, server: Server, app: AppRegistration) -> bool:
         """Mastodon before 4.3 forgets apps nobody used. Asking for a token of the app's own tells, and keeps it alive.
 
-        Elsewhere a code that cannot exist is asked about, which leaves nothing behind.
+        Elsewhere a code that cannot exist is asked about, which leaves nothing behind. A registration for less than is
+        needed by now is no better than none.
         """
+        if app.scopes and not all(_covers(app.scopes, scope) for scope in self.scopes(server)):
+            return False
         asked = {"grant_type": "authorization_code", "code": "still-known", "redirect_uri": app.redirect_uri}
         if server.software in ("mastodon", "hometown"):
             asked = {"grant_type": "client_credentials", "scope": app.scopes[-1] if app.scopes else "read"}
@@ -124,11 +129,15 @@ class Connecting(Speaking):
             profile = await self._introduced(http, server, credentials)
             lacking = await by_hand.missing_scopes(http, server.base_url, self.bearer(credentials), profile.remote_id)
         except Unauthorized as error:
-            if error.detail and error.detail.startswith("HTTP 403"):  # it may not even say whose it is, or is shut out
+            if error.code == "scopes":  # it may not even say whose it is
                 raise ConnectError(
                     f"This token does not let PostFlow {by_hand.said(self.scopes(server)[:1])}. {wanted}"
                 ) from None
-            raise ConnectError("The server does not accept this token. Copy it once more, or make a new one.") from None
+            if error.code in ("unauthorized", "token"):
+                raise ConnectError(
+                    "The server does not accept this token. Copy it once more, or make a new one."
+                ) from None
+            raise ConnectError(f"{error.sentence} {wanted if error.code == 'shut_out' else error.next_step}") from None
         except PublishError as error:
             raise ConnectError(f"{error.sentence} {error.next_step or 'Try again in a moment.'}") from None
         if lacking:
@@ -174,15 +183,10 @@ class Connecting(Speaking):
         return await self._profile(http, login.account.base_url, login.credentials)
 
     async def _profile(self, http: httpx.AsyncClient, base_url: str, credentials: Credentials) -> Profile:
-        url = f"{base_url}/api/v1/accounts/verify_credentials"
-        answer = await answers.ask(http, "GET", url, headers=self.bearer(credentials))
-        # Login switched off, address unconfirmed; on Akkoma also a dead token. A page without words is a proxy's.
-        if answer.status_code == 403 and isinstance(answers.parsed(answer), Mapping):
-            raise Unauthorized(
-                f"The server shuts this account out: {answers.said(answer).rstrip('.') or 'it gives no reason'}.",
-                next_step="Sign in there and see what it wants, then connect the account again.",
-                detail="HTTP 403 on verify_credentials",
-            )
+        url, headers = f"{base_url}/api/v1/accounts/verify_credentials", self.bearer(credentials)
+        answer = await answers.ask(http, "GET", url, headers=headers)
+        if shut_out.is_refusal(answer):
+            raise await shut_out.meant(http, url, headers, answer)
         body = self.understood(answer, commit=False)
         if not body.get("id"):
             raise Unauthorized("The server does not say whose account this is.", next_step="Connect the account again.")
@@ -206,6 +210,12 @@ class Connecting(Speaking):
 
 def _proof(app: AppRegistration) -> dict[str, str]:
     return {"client_id": app.client_id, "client_secret": app.client_secret.get_secret_value()}
+
+
+def _covers(scopes: Sequence[str], wanted: str) -> bool:
+    """`read` covers each of its parts; `profile` is the newer and smaller `read:accounts`."""
+    wider = {wanted, wanted.partition(":")[0]} | ({"read", "read:accounts"} if wanted == "profile" else set())
+    return bool(wider & set(scopes))
 
 
 def _forgotten(answer: httpx.Response) -> bool:
