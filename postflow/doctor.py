@@ -142,17 +142,26 @@ def _posts(conn: psycopg.Connection) -> Finding:
     """What should have gone by now and is held by nothing: a minute's worth is more than any backlog takes."""
     row = conn.execute(
         """
-        SELECT count(*) FILTER (WHERE d.wake_at < now() - interval '2 minutes' AND a.state = 'active'), count(*)
-          FROM deliveries d JOIN accounts a ON a.id = d.account_id WHERE d.wake_at IS NOT NULL
+        SELECT count(*) FILTER (WHERE d.wake_at < now() - interval '2 minutes' AND a.state = 'active'), count(*),
+               count(*) FILTER (WHERE p.post_date < now() AND d.status IN ('scheduled', 'preparing', 'ready')
+                   AND EXISTS (WITH RECURSIVE ahead AS (SELECT p.parent_id AS id UNION ALL
+                       SELECT q.parent_id FROM posts q JOIN ahead ON q.id = ahead.id)
+                       SELECT FROM deliveries b JOIN ahead ON b.post_id = ahead.id WHERE b.account_id = d.account_id
+                          AND b.status IN ('failed', 'missed', 'cancelled', 'attention')))
+          FROM deliveries d JOIN accounts a ON a.id = d.account_id JOIN posts p ON p.id = d.post_id
+         WHERE d.wake_at IS NOT NULL
         """
     ).fetchone()
-    stuck, waiting = row or (0, 0)
+    stuck, waiting, held = row or (0, 0, 0)
     if stuck:
         sentence = (
             f"{stuck} of {waiting} waiting are more than two minutes over; docs/troubleshooting.md has a page on it."
         )
         return Finding("Posts", False, sentence)
-    return Finding("Posts", True, f"{waiting} waiting, none overdue")
+    said = f"{waiting} waiting, none overdue"
+    if held:
+        said += f"; {held} of them due, held by a part of their thread that is not out and waits for its person"
+    return Finding("Posts", True, said)
 
 
 def _accounts(conn: psycopg.Connection) -> Finding:

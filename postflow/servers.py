@@ -14,8 +14,10 @@ from postflow.models import AppRegistration, Problem, Server
 
 #: Servers are asked daily; one that kept silent for so long may be gone.
 SILENT_AFTER = timedelta(days=3)
-#: Limits older than this are asked anew before a post is accepted.
+#: Limits older than this are asked anew by a worker.
 STALE_AFTER = timedelta(hours=24)
+#: And older than this before a post is accepted, or refused for them.
+RECENT = timedelta(minutes=1)
 
 
 def problems(server: Server | None, now: datetime) -> list[Problem]:
@@ -54,7 +56,7 @@ def of_user(conn: Connection, user_id: int) -> list[Server]:
 
 
 def stale(conn: Connection, user_id: int, account_ids: Sequence[int]) -> list[Server]:
-    """Those behind these accounts that were not asked for a day."""
+    """Those behind these accounts that were not asked this minute."""
     with conn.cursor(row_factory=class_row(Server)) as cursor:
         return cursor.execute(
             _STALE
@@ -62,7 +64,7 @@ def stale(conn: Connection, user_id: int, account_ids: Sequence[int]) -> list[Se
                AND EXISTS (SELECT FROM accounts WHERE user_id = %(user_id)s AND accounts.id = ANY(%(account_ids)s)
                               AND accounts.platform = servers.platform AND accounts.base_url = servers.base_url)
             """,
-            {"user_id": user_id, "account_ids": list(account_ids), "stale_after": STALE_AFTER},
+            {"user_id": user_id, "account_ids": list(account_ids), "stale_after": RECENT},
         ).fetchall()
 
 

@@ -1,10 +1,11 @@
-"""The story of what servers accept: their limits are asked anew each day, and before a post is accepted when older.
+"""The story of what servers accept: their limits are asked anew each day, and before a post is accepted or refused.
 
 A server that does not answer keeps what was known. One that runs other software now is told to the person: access to the
 old software opens nothing there.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import httpx
@@ -19,7 +20,11 @@ from postflow.models import Server
 log = structlog.stdlib.get_logger("postflow.surveying")
 
 #: Nobody waits longer than this to have a post accepted.
-PATIENCE_S = 5.0
+PATIENCE_S = 3.0
+#: A server that kept somebody waiting for so long keeps nobody waiting again for this while.
+SPARED_S = 60.0
+#: Until when (time.monotonic) a server is not asked by this process, so that a slow one holds up one page and not each.
+_spared: dict[str, float] = {}
 #: Servers asked side by side.
 AT_ONCE = 10
 
@@ -27,20 +32,27 @@ AT_ONCE = 10
 async def before_accepting(
     source: ConnectionPool, settings: Settings, user_id: int, account_ids: Sequence[int]
 ) -> None:
-    """Asks the stale servers behind these accounts, for `PATIENCE_S` at most."""
+    """Asks the servers behind these accounts what they take today, for `PATIENCE_S` at most; else what is known counts."""
     with source.connection() as conn:
-        stale = servers.stale(conn, user_id, account_ids)
+        stale = [
+            one for one in servers.stale(conn, user_id, account_ids) if _spared.get(one.base_url, 0) < time.monotonic()
+        ]
     if not stale:
         return
-    try:
-        async with asyncio.timeout(PATIENCE_S), net.client(settings) as http:
-            fresh = await asyncio.gather(*(_asked(http, one) for one in stale))
-    except TimeoutError:
-        return
+    for one in stale:  # while this one is asked, others do not wait for it as well
+        _spared[one.base_url] = time.monotonic() + SPARED_S
+    async with net.client(settings) as http:
+        asking = [asyncio.create_task(_asked(http, one)) for one in stale]
+        done, late = await asyncio.wait(asking, timeout=PATIENCE_S)
+        for one in late:
+            one.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    fresh = [found for one in done if (found := one.result())]
     with source.connection() as conn:
-        for one in fresh:
-            if one is not None:
-                servers.save(conn, one)
+        for found in fresh:
+            servers.save(conn, found)
+    for found in fresh:
+        _spared.pop(found.base_url, None)
 
 
 async def daily(pool: AsyncConnectionPool, settings: Settings, http: httpx.AsyncClient) -> dict[str, int]:

@@ -98,7 +98,8 @@ def _rendered(template: str, shown: dict[str, Any], post_id: int | None, wrong: 
     settings = database.settings()
     return render_template(
         template, form=shown, post_id=post_id, errors=wrong, connected=connected, limits=limits, attached=attached,
-        extras=extras, languages=languages.LANGUAGES, graces=_with(forms.graces(settings.grace_s), shown["grace"]),
+        extras=extras, languages=languages.offered(shown["language"]),
+        graces=_with(forms.graces(settings.grace_s), shown["grace"]),
         ends=_with(forms.ENDS, shown["poll_expires"]), checked=found,
         visibilities=[(one.value, one.words.capitalize()) for one in Visibility],
         most_mb=settings.max_upload_mb, blank_part=forms.Part("KEY"),
@@ -166,6 +167,11 @@ def _parts_with_files(shown: dict[str, Any]) -> list[forms.Part]:
     order = ["", *(key for key in dict.fromkeys(request.form.getlist("part")) if key in there)]
     shown["parts"] = [there[key] for key in order]
     return shown["parts"]
+
+
+def only_rearranges() -> bool:
+    """A button that changes the form and sends nothing; it comes without an action of its own."""
+    return any(request.form.get(name) for name in ("remove", "earlier", "later", "drop"))
 
 
 def rearranged(shown: dict[str, Any]) -> bool:

@@ -126,6 +126,12 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
     }
 
 
+def copied(shown: dict[str, Any], post: Post, account_id: int) -> dict[str, Any]:
+    """What `post` says, as a post of its own at the time that `shown` has."""
+    anew = {name: shown[name] for name in ("date", "time", "zone", "which", "form_key", "revision")}
+    return of_post(post, [], [account_id], shown["form_key"], shown["zone"]) | anew
+
+
 def _part(key: str, content: Content) -> Part:
     return Part(key, content.text, [_shown_piece(one) for one in content.attachments])
 

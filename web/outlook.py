@@ -14,6 +14,14 @@ _HOWEVER_LATE_S = 366 * 86_400
 _SOON = timedelta(seconds=60)
 WAITING = frozenset({DeliveryStatus.scheduled, DeliveryStatus.preparing, DeliveryStatus.ready})
 
+#: Rests although it is not out: what a part behind it waits for, and what its person can do.
+HOLDS_UP = {
+    DeliveryStatus.failed: "a part before it has failed. Try that one again",
+    DeliveryStatus.missed: "a part before it was not sent in time. Publish that one",
+    DeliveryStatus.cancelled: "a part before it is cancelled. Send that one after all",
+    DeliveryStatus.attention: "nobody knows yet whether a part before it is out. Say there what you see",
+}
+
 
 class Next(NamedTuple):
     """`lead` [instant] `tail`, as one sentence."""
@@ -26,7 +34,9 @@ class Next(NamedTuple):
 def following(
     delivery: Delivery, post: Post, account: Account, before: Delivery | None, *, now: datetime, grace_s: float
 ) -> Next | None:
-    """`before` is the same account's delivery of the thread's part before. None when nothing moves by itself."""
+    """`before` is what it waits for: the same account's delivery of the thread's part before, or of the one that holds up
+    both. None when nothing moves by itself.
+    """
     if delivery.status is DeliveryStatus.sending:
         return Next("It is being sent this moment.")
     if delivery.status is DeliveryStatus.unknown:
@@ -42,9 +52,24 @@ def following(
             return Next("It waits until this account is connected again, however late that is.")
         lead = "It waits until this account is connected again. If that is later than"
         return Next(lead, due_at + timedelta(seconds=grace_s), ", it is not sent and waits for you.")
+    if before and before.status in HOLDS_UP:
+        return _held(HOLDS_UP[before.status], due_at, grace_s)
     if before and before.status is not DeliveryStatus.published:
         return Next("It follows as soon as the part before it is out, not before", due_at, ".")
     return _when(delivery, account, due_at, now)
+
+
+def holder(delivery: Delivery, before: Delivery | None) -> Delivery:
+    """What the part behind `delivery` waits for: it, or what it waits for itself and what does not move."""
+    return before if before and before.status in HOLDS_UP and delivery.status in WAITING else delivery
+
+
+def _held(why: str, due_at: datetime, grace_s: float) -> Next:
+    if grace_s > _HOWEVER_LATE_S:
+        return Next(f"It waits: {why}, and this one follows, however late that is.")
+    return Next(
+        f"It waits: {why}, and this one follows. From", due_at + timedelta(seconds=grace_s), ", it is given up."
+    )
 
 
 def _when(delivery: Delivery, account: Account, due_at: datetime, now: datetime) -> Next:

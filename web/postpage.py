@@ -65,7 +65,7 @@ def _following(parts: list[Post], by_post: dict[int, list[posts.Line]], now: dat
     for part in parts:
         for row, account in by_post[part.id]:
             said[row.id] = outlook.following(row, part, account, before.get(account.id), now=now, grace_s=grace_s)
-        before = {account.id: row for row, account in by_post[part.id]}
+        before = {account.id: outlook.holder(row, before.get(account.id)) for row, account in by_post[part.id]}
     return {row: following for row, following in said.items() if following}
 
 

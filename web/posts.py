@@ -64,7 +64,15 @@ def show(post_id: int) -> Page:
 @bp.get("/posts/new")
 @login_required
 def new() -> Page:
-    return composer.page(forms.blank(current_user.time_zone, uuid.uuid4().hex, database.now()))
+    """Empty; or filled with what a delivery said (`of`), for that account: a part that cannot follow on its own."""
+    shown = forms.blank(current_user.time_zone, uuid.uuid4().hex, database.now())
+    if (of := request.args.get("of", type=int)) is not None:
+        with database.connection() as conn:
+            said = deliveries.get(conn, current_user.id, of)
+            if said is None:
+                raise NotFound("There is no such delivery.")
+            shown = forms.copied(shown, posts.get(conn, current_user.id, said.post_id), said.account_id)
+    return composer.page(shown)
 
 
 @bp.get("/posts")
@@ -111,8 +119,12 @@ async def update(post_id: int) -> Page:
 
 
 async def _ask_limits_anew() -> None:
-    """What a server said a day ago may have changed; a post it would refuse now is not accepted here."""
-    chosen = [int(one) for one in request.form.getlist("account") if one.isdecimal()]
+    """What a server said a while ago may have changed: what it would refuse now is not accepted here, nor is refused what it
+    takes. Not for a draft, or a press of a button that only rearranges the form.
+    """
+    if request.form.get("action", "schedule") not in ("schedule", "now", "check") or composer.only_rearranges():
+        return
+    chosen = [int(one) for one in request.form.getlist("account") if one.isdecimal() and len(one) < 19]
     await surveying.before_accepting(database.pool(), database.settings(), current_user.id, chosen)
 
 

@@ -24,20 +24,38 @@ def account(ada: Browser, sandbox: Sandbox, db: psycopg.Connection) -> int:
     return number
 
 
-def grow_old(db: psycopg.Connection) -> None:
-    db.execute("UPDATE servers SET fetched_at = now() - interval '25 hours'")
+def grow_old(db: psycopg.Connection, by: str = "25 hours") -> None:
+    db.execute("UPDATE servers SET fetched_at = now() - %s::interval", [by])
 
 
 def test_a_post_is_held_against_the_limits_of_today(
     ada: Browser, account: int, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
-    sandbox.configure("mastodon", max_characters=10)
     fields = [("account", account), ("text", "eleven char"), ("action", "schedule")]
-    assert written(ada, fields).status_code == 302  # asked an hour ago: that is recent enough
-    grow_old(db)
+    sandbox.configure("mastodon", max_characters=10)
+    grow_old(db, "2 minutes")
     refused = written(ada, fields)
     assert refused.status_code == 422
     assert "1 character too long" in refused.text
+    sandbox.configure("mastodon", max_characters=1000)
+    grow_old(db, "2 minutes")
+    checked = written(ada, [*fields[:2], ("action", "check")])
+    assert "11 of 1000 characters" in checked.text
+    assert written(ada, fields).status_code == 302
+
+
+def test_a_server_that_was_asked_this_minute_and_a_draft_ask_nobody(
+    ada: Browser, account: int, sandbox: Sandbox, db: psycopg.Connection
+) -> None:
+    def asked() -> int:
+        return len(sandbox.ledger.requests(instance="mastodon", path="/api/v2/instance"))
+
+    before, fields = asked(), [("account", account), ("text", "asked for often")]
+    assert written(ada, [*fields, ("action", "schedule")]).status_code == 302
+    grow_old(db)
+    assert written(ada, [*fields, ("action", "draft")]).status_code == 302
+    assert written(ada, [*fields, ("action", "part")]).status_code == 200
+    assert asked() == before
 
 
 def test_a_server_that_does_not_answer_holds_up_nothing(
@@ -46,6 +64,24 @@ def test_a_server_that_does_not_answer_holds_up_nothing(
     grow_old(db)
     sandbox.go_down("mastodon")
     assert written(ada, [("account", account), ("text", "hello"), ("action", "schedule")]).status_code == 302
+
+
+def test_a_slow_server_holds_up_one_page_and_no_other_server_s_news(
+    ada: Browser, account: int, sandbox: Sandbox, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surveying, "PATIENCE_S", 0.5)
+    connect(ada, sandbox, "gotosocial")
+    [other] = db.execute("SELECT id FROM accounts WHERE id <> %s", [account]).fetchone() or [0]
+    grow_old(db)
+    sandbox.configure("gotosocial", max_characters=7)
+    sandbox.faults.add("slow", instance="mastodon", path="nodeinfo", seconds=30, times=None)
+    fields = [("account", account), ("account", other), ("text", "eight ch"), ("action", "schedule")]
+    refused = written(ada, fields)
+    assert refused.status_code == 422
+    assert "1 character too long" in refused.text  # the quick one's new limit
+    slow = len(sandbox.ledger.requests(instance="mastodon", path="nodeinfo"))
+    written(ada, fields)
+    assert len(sandbox.ledger.requests(instance="mastodon", path="nodeinfo")) == slow
 
 
 async def test_each_day_the_stale_are_asked_and_other_software_is_told_to_the_person(
