@@ -12,6 +12,15 @@ from tests.web.conftest import Browser, an_account
 from tests.web.test_compose import written
 
 
+def rests(db: psycopg.Connection, status: str) -> None:
+    """The first part, which is not out and does not move any more."""
+    db.execute(
+        "UPDATE deliveries SET status = %s, error = 'Because.', wake_at = NULL"
+        " WHERE id = (SELECT min(id) FROM deliveries)",
+        [status],
+    )
+
+
 @pytest.fixture
 def thread(ada: Browser, db: psycopg.Connection) -> str:
     """Three parts; returns its page's address."""
@@ -67,9 +76,7 @@ def test_a_part_that_cannot_follow_becomes_a_post_of_its_own_by_its_person_s_han
 def test_doctor_names_what_is_held_by_a_part_that_is_not_out(db: psycopg.Connection, ada: Browser, thread: str) -> None:
     assert doctor._posts(db).sentence == "3 waiting, none overdue"  # pyright: ignore[reportPrivateUsage]
     db.execute("UPDATE posts SET post_date = now() - interval '1 minute'")
-    db.execute(
-        "UPDATE deliveries SET status = 'failed', error = 'Because.', wake_at = NULL WHERE id = (SELECT min(id) FROM deliveries)"
-    )
+    rests(db, "failed")
     sentence = doctor._posts(db).sentence  # pyright: ignore[reportPrivateUsage]
     assert sentence.startswith("2 waiting, none overdue; 2 of them due, held by a part of their thread")
 

@@ -90,7 +90,7 @@ def test_a_server_that_cannot_be_asked_leaves_the_choice_to_the_person(
     slow = sandbox.faults.add("slow", instance="mastodon", path="/api/v1/statuses/", seconds=30)
     assert "does not answer right now" in post.say(link)
     sandbox.faults.clear(slow)
-    sandbox.revoke_tokens("wren")
+    sandbox.faults.add("status", instance="mastodon", path="/api/v1/statuses/", status=503)
     assert "cannot be asked right now" in post.say(link)
     sandbox.go_down("mastodon")
     page = post.say(link)
