@@ -6,13 +6,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from postflow import platforms
+from postflow import connecting, platforms
 from postflow.errors import ConnectError, OutcomeUnknown, Refused, Unauthorized
 from postflow.models import AppRegistration, Attachment, Content, Media, MediaKind, Server, utc_now
 from postflow.platforms import composing
 from postflow.platforms.base import Connected
 from sandbox import Sandbox
-from tests.platforms.conftest import Start
+from tests.platforms.conftest import Start, settings
 from tests.platforms.conftest import login as login_of
 
 MASTODON = platforms.get("mastodon")
@@ -258,6 +258,21 @@ async def test_a_token_that_belongs_to_no_person_opens_nothing_but_a_page_in_the
         async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _, said=answer: said)) as http:
             with pytest.raises(error):
                 await case.platform.verify(http, case.outgoing.login)
+
+
+@pytest.mark.parametrize("spoken", ["https", "http"])
+async def test_a_name_of_the_house_without_a_scheme_is_asked_by_https_before_http(spoken: str) -> None:
+    asked = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.scheme)
+        if request.url.scheme != spoken:
+            raise httpx.ConnectError("wrong version number", request=request)
+        return httpx.Response(404)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        home = await connecting._home(settings(allowed_private="localhost:8443"), http, "localhost:8443")  # pyright: ignore[reportPrivateUsage]
+    assert (home, asked[0]) == (f"{spoken}://localhost:8443", "https")
 
 
 async def test_a_token_whose_answer_was_lost_is_no_lost_post(start: Start) -> None:
