@@ -2,22 +2,17 @@
 
 import importlib
 import importlib.util
-import mimetypes
 from datetime import timedelta
-from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
-from whitenoise import WhiteNoise
 
 from postflow import config, logs
-from web import accounts, auth, headers, health, limits, meta, mishaps, numbering, shown, startup
+from web import accounts, auth, files, headers, health, limits, meta, mishaps, numbering, shown, startup
 
 log = structlog.stdlib.get_logger("web")
-_STATIC = Path(__file__).parent / "static"
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -27,10 +22,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     startup.check(settings)
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
-    app.extensions["release"] = version("postflow")
     _configure(app, settings)
     numbering.register(app)
-    _static_files(app, settings)
+    files.register(app, settings)
     csrf = CSRFProtect(app)
     csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead
     limits.register(app, settings)
@@ -59,16 +53,6 @@ def _configure(app: Flask, settings: config.Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a long post must not be lost to a clock
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-
-
-def _static_files(app: Flask, settings: config.Settings) -> None:
-    """Served before Flask sees the request; a year in the browser, since addresses carry the release."""
-    mimetypes.add_type("text/javascript", ".mjs")
-    usual = headers.of_files(settings)
-    app.wsgi_app = WhiteNoise(
-        app.wsgi_app, root=str(_STATIC), prefix="/static", max_age=3600, add_headers_function=usual
-    )
-    app.add_url_rule("/static/<path:filename>", "static", build_only=True)
 
 
 def _register_pages(app: Flask) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from flask import Flask, current_app, url_for
+from flask import Flask, current_app
 from werkzeug.exceptions import HTTPException
 
 from postflow import errors, platforms
@@ -35,7 +35,6 @@ def register(app: Flask) -> None:
     app.add_template_filter(late)
     app.add_template_filter(network)
     app.add_template_filter(is_a_page)
-    app.add_template_global(static)
     app.add_template_global(walltime_step)
 
 
@@ -91,8 +90,3 @@ def is_a_page(path: str) -> bool:
 def walltime_step(time: str) -> dict[str, str]:
     """A field for times takes whole minutes, and a browser keeps back what has seconds unless it is told."""
     return {"step": "1"} if time.count(":") == 2 else {}
-
-
-def static(filename: str) -> str:
-    """A static file's address, which changes with each release so that browsers may keep the file."""
-    return url_for("static", filename=filename, v=current_app.extensions["release"])
