@@ -87,6 +87,7 @@ class Settings(BaseSettings):
         10, ge=2, le=200
     )  # at most, of each web and worker process; a worker's queue has 5 more
     concurrency: int = Field(20, ge=1, le=1000)  # jobs a worker runs at a time
+    schema_patience_s: float = Field(600, ge=0)  # how long a worker that starts waits for `postflow migrate`
     stop_s: float = Field(20, ge=0, le=600)  # how long a worker may take to stop; Heroku kills after 30
     log_format: Literal["json", "text"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

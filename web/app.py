@@ -10,20 +10,20 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from postflow import config, logs
-from web import accounts, auth, files, headers, health, limits, meta, mishaps, numbering, shown, startup
+from web import accounts, auth, files, gate, headers, health, limits, meta, mishaps, numbering, shown
 
 log = structlog.stdlib.get_logger("web")
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
-    """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first page."""
+    """Raises Misconfigured: better not to start than to fail at the first page."""
     settings = settings or config.load()
     logs.configure(settings)
-    startup.check(settings)
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     _configure(app, settings)
     numbering.register(app)
+    gate.register(app, settings)
     files.register(app, settings)
     csrf = CSRFProtect(app)
     csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead

@@ -1,5 +1,6 @@
 """Whether the web side can start at all."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,12 @@ if TYPE_CHECKING:
 
 
 def check(settings: "Settings") -> None:
-    """Raises Misconfigured, SchemaBehind: better not to start than to fail at the first page."""
-    from postflow import db
+    """Raises Misconfigured: better not to start than to fail at the first page. For tables that are still to be made the
+    gate waits.
+    """
+    from postflow import db, errors
 
-    with db.connect(settings.database_url.get_secret_value()) as conn:
+    with db.connect(settings.database_url.get_secret_value()) as conn, contextlib.suppress(errors.SchemaBehind):
         db.check_schema(conn)
 
 

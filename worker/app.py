@@ -9,7 +9,7 @@ from typing import Any
 from procrastinate import App, utils
 
 from postflow import config, db
-from worker import startup, staying, ticking
+from worker import startup, staying, ticking, waiting
 from worker.listening import PunctualConnector, Room
 
 
@@ -27,9 +27,7 @@ class PostFlowApp(App):
         settings = config.load()
         options = {"concurrency": settings.concurrency, "shutdown_graceful_timeout": settings.stop_s, **options}
 
-        async def begin() -> None:
-            await asyncio.to_thread(startup.begin, settings, options)
-
+        begin = functools.partial(asyncio.to_thread, startup.begin, settings, options)
         if not options.get("wait", True):
             await begin()
             return await super().run_worker_async(**options)
@@ -39,7 +37,8 @@ class PostFlowApp(App):
                 await super(PostFlowApp, self).run_worker_async(**options)
 
         options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
-        return await staying.until_told_to_stop(begin, live)
+        begun = functools.partial(waiting.Patience(settings.schema_patience_s).through, begin)
+        return await staying.until_told_to_stop(begun, live)
 
 
 async def _tick() -> None:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import psycopg
 
-from postflow import config, runs
+from postflow import config, migrate, runs
 from postflow import db as database
 from tests.engine.conftest import ada, settings
 from tests.patience import PATIENCE_S
@@ -102,13 +103,55 @@ def test_the_other_commands_of_procrastinate_work_too(settings: config.Settings,
     assert "POSTFLOW_SECRET_KEY: " in refused.stderr
 
 
-def test_it_does_not_start_on_a_database_that_was_never_migrated(
+def test_it_waits_for_tables_that_are_still_being_made_and_says_so(
     settings: config.Settings, empty_database_url: str
 ) -> None:
-    done = run(WORKER, {"DATABASE_URL": empty_database_url})
+    environment = {**os.environ, "DATABASE_URL": empty_database_url}
+    with subprocess.Popen(WORKER, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stderr
+            read_until(worker.stderr, "waiting for the tables")
+            migrate.upgrade(empty_database_url)
+            read_until(worker.stderr, "worker starts")
+            worker.send_signal(signal.SIGTERM)
+            rest = worker.communicate(timeout=30)[1]
+        finally:
+            worker.kill()
+    assert worker.returncode == 0, rest
+
+
+def test_it_can_be_told_to_stop_while_it_waits_for_tables(settings: config.Settings, db: psycopg.Connection) -> None:
+    db.execute("UPDATE alembic_version SET version_num = '0001'")
+    with subprocess.Popen(WORKER, env=dict(os.environ), stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stderr
+            line = read_until(worker.stderr, "waiting for the tables")
+            assert "is at revision 0001" in line and "gives_up_in_s=600" in line
+            worker.send_signal(signal.SIGTERM)
+            rest = worker.communicate(timeout=30)[1]
+        finally:
+            worker.kill()
+    assert worker.returncode == 0, rest
+    assert "Traceback" not in rest
+
+
+def test_tables_that_nobody_makes_end_it_with_the_sentence(settings: config.Settings, empty_database_url: str) -> None:
+    done = run(WORKER, {"DATABASE_URL": empty_database_url, "POSTFLOW_SCHEMA_PATIENCE_S": "1"})
     assert done.returncode == 1
-    assert "postflow migrate" in done.stderr
+    assert done.stderr.count("waiting for the tables") == 1
+    assert "has no PostFlow tables yet; run: postflow migrate (waited 1 s for it)" in done.stderr
     assert "Traceback" not in done.stderr
+    at_once = run(COMMAND, {"DATABASE_URL": empty_database_url})
+    assert at_once.returncode == 1 and "waiting" not in at_once.stderr, "--one-shot is for scripts"
+
+
+def read_until(lines: IO[str], words: str) -> str:
+    said = []
+    for line in lines:
+        said.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"it never said {words!r}:\n{''.join(said)}")
 
 
 def test_it_refuses_nonsense_with_a_sentence(settings: config.Settings) -> None:

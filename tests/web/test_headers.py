@@ -5,10 +5,9 @@ from pathlib import Path
 
 import psycopg
 import psycopg.sql
-import pytest
 from psycopg_pool import ConnectionPool
 
-from postflow import errors
+from postflow.db import shipped_revision
 from tests.web.conftest import Browser
 
 TEMPLATES = Path(__file__).parents[2] / "web" / "templates"
@@ -67,10 +66,21 @@ def test_a_database_that_is_gone_gets_a_page_of_its_own(browser: Browser, admin:
     assert "database does not answer" in answer.text
 
 
-def test_it_does_not_start_on_tables_that_are_behind(start, db: psycopg.Connection):
+def test_on_tables_that_are_behind_it_says_so_and_opens_by_itself_once_they_are_not(start, db: psycopg.Connection):
     db.execute("UPDATE alembic_version SET version_num = '0001'")
-    with pytest.raises(errors.SchemaBehind, match="postflow migrate"):
-        start()
+    client: Browser = start(metrics_token="let-me-see").test_client()
+    assert client.get("/healthz").status_code == 200
+    reason = client.get("/readyz")
+    assert (reason.status_code, reason.json["status"]) == (503, "not ready")
+    assert "0001" in reason.json["why"] and "run: postflow migrate" in reason.json["why"]
+    for path in ("/sign-in", "/", "/metrics"):
+        page = client.get(path, headers={"Authorization": "Bearer let-me-see"})
+        assert page.status_code == 503, path
+        assert "run: postflow migrate" in page.text, path
+    assert client.post("/sign-in", data={"email": "ada@example.org"}).status_code == 503
+    db.execute("UPDATE alembic_version SET version_num = %s", [shipped_revision()])
+    assert client.get("/sign-in", follow_redirects=True).status_code == 200
+    assert client.get("/readyz").json["why"] == "no worker is alive"
 
 
 def test_readiness_tells_whether_a_worker_lives(browser: Browser, db: psycopg.Connection):
@@ -80,6 +90,17 @@ def test_readiness_tells_whether_a_worker_lives(browser: Browser, db: psycopg.Co
     assert dead.json["why"] == "no worker is alive"
     db.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
     assert browser.get("/readyz").status_code == 200
+
+
+def test_readiness_does_not_count_a_worker_that_fell_silent(browser: Browser, db: psycopg.Connection):
+    db.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 minute')")
+    silent = browser.get("/readyz")
+    assert (silent.status_code, silent.json["why"]) == (503, "no worker is alive")
+    assert 60 <= silent.json["worker_heartbeat_age_s"] < 600
+    db.execute("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '15 seconds')")
+    answer = browser.get("/readyz")
+    assert (answer.status_code, answer.json["status"]) == (200, "ok")
+    assert 15 <= answer.json["worker_heartbeat_age_s"] < 30
 
 
 def test_metrics_are_only_for_those_with_the_token(start, db: psycopg.Connection):
