@@ -7,6 +7,7 @@ lost        (no answer to the request) the same: the old token tells what happen
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -14,8 +15,8 @@ from typing import Literal, NamedTuple
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import access, accounts, db, platforms, waking
-from postflow.engine import Engine
+from postflow import access, accounts, db, platforms, totals, waking
+from postflow.engine import DATABASE_GONE, Engine
 from postflow.errors import ConnectError, NotFound, OutcomeUnknown, PublishError, Unauthorized
 from postflow.models import AccountState, Login, utc_now
 from postflow.platforms.base import Platform
@@ -90,9 +91,14 @@ async def refresh(engine: Engine, account_id: int) -> Outcome:
 async def _refresh(engine: Engine, account_id: int) -> Outcome:
     """With one connection at a time: what a refusal asks for comes after the lock's own was given back."""
     try:
-        return await _alone(engine, account_id)
+        outcome = await _alone(engine, account_id)
     except _NotRenewed as refusal:
-        return await _not_renewed(engine, refusal)
+        outcome = await _not_renewed(engine, refusal)
+    if outcome.state in ("refreshed", "failed"):
+        with contextlib.suppress(*DATABASE_GONE):  # what is stored is stored, counted or not
+            async with engine.pool.connection() as conn:
+                await totals.refreshed(conn, account_id, outcome.state)
+    return outcome
 
 
 async def _alone(engine: Engine, account_id: int) -> Outcome:

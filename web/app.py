@@ -10,7 +10,7 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from postflow import config, logs
-from web import accounts, auth, files, gate, headers, health, limits, meta, mishaps, numbering, shown
+from web import accounts, auth, files, gate, headers, health, limits, meta, mishaps, numbering, scheme, shown
 
 log = structlog.stdlib.get_logger("web")
 
@@ -29,6 +29,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead
     limits.register(app, settings)
     headers.register(app, settings)
+    scheme.register(app, settings)
     shown.register(app)
     mishaps.register(app)
     auth.register(app)

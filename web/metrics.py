@@ -1,6 +1,7 @@
-"""What /metrics says, read from Postgres at each scrape, so that every web process says the same.
+"""What /metrics says of this moment, read from Postgres at each scrape, so that every web process says the same. What has
+happened so far is in web/counted.py.
 
-docs/operations.md explains each; tests/web/test_health.py tries each.
+No query reads more the more posts there are. docs/operations.md explains each figure; tests/web/test_health.py tries each.
 """
 
 from collections.abc import Iterator
@@ -11,19 +12,20 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from postflow.models import AccountState, DeliveryStatus
-from web import database
+from postflow import totals
+from postflow.models import AccountState
+from web import counted, database
 
-_DELIVERIES: LiteralString = "SELECT status, count(*) FROM deliveries GROUP BY 1"
 _ACCOUNTS: LiteralString = "SELECT state, count(*) FROM accounts GROUP BY 1"
-#: Due and taken by nobody yet; "no" should be near zero at all times.
+#: Due and taken by nobody yet; "no" should be near zero at all times. What waits for a passing fault wakes within hours:
+#: the future beyond that is not read.
 _DUE: LiteralString = """
     SELECT CASE WHEN a.state <> 'active' THEN 'account'
                 WHEN a.throttled_until > now() THEN 'throttled'
                 WHEN d.wake_at > now() THEN 'later'
                 ELSE 'no' END, count(*)
       FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
-     WHERE d.status IN ('scheduled', 'ready') AND d.wake_at IS NOT NULL AND p.post_date <= now()
+     WHERE d.status IN ('scheduled', 'ready') AND d.wake_at < now() + interval '2 days' AND p.post_date <= now()
      GROUP BY 1
 """
 _OVERDUE: LiteralString = """
@@ -48,6 +50,26 @@ _JOBS: LiteralString = """
     SELECT (SELECT due FROM postflow_look_ahead(NULL, 1000000))
          + (SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at IS NULL)
 """
+#: The date of the first due job of each priority, by the index that claims use; of one without a date, when it came.
+_OLDEST_JOB: LiteralString = """
+    WITH RECURSIVE levels AS (
+        (SELECT priority FROM procrastinate_jobs WHERE status = 'todo' ORDER BY priority DESC LIMIT 1)
+         UNION ALL
+        SELECT (SELECT priority FROM procrastinate_jobs WHERE status = 'todo' AND priority < levels.priority
+                 ORDER BY priority DESC LIMIT 1) FROM levels WHERE levels.priority IS NOT NULL)
+    SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - min(since)), 0), 0)::float8 FROM (
+        SELECT (SELECT scheduled_at FROM procrastinate_jobs WHERE status = 'todo' AND priority = levels.priority
+                   AND scheduled_at <= now() ORDER BY scheduled_at LIMIT 1) AS since
+          FROM levels WHERE levels.priority IS NOT NULL
+         UNION ALL
+        SELECT e.at FROM procrastinate_events e WHERE e.type = 'deferred' AND e.job_id = (
+            SELECT min(id) FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at IS NULL)) AS due
+"""
+#: No names: an account's number is in the address of its pages.
+_DAYS_LEFT: LiteralString = """
+    SELECT id::text, platform, extract(epoch FROM token_expires_at - now())::float8 / 86400 FROM accounts
+     WHERE state = 'active' AND token_expires_at IS NOT NULL ORDER BY id
+"""
 _PERIODIC: LiteralString = """
     SELECT name, extract(epoch FROM ended_at)::float8, (outcome = 'failed')::int FROM periodic_runs ORDER BY name
 """
@@ -56,7 +78,8 @@ _PERIODIC: LiteralString = """
 class FromTheDatabase(Collector):
     def collect(self) -> Iterator[Metric]:
         with database.connection() as conn:
-            yield from _posts(conn)
+            yield from counted.families(totals.read(conn))
+            yield from _queue(conn)
             yield from _accounts(conn)
             yield from _workers(conn)
             yield from _periodic(conn)
@@ -65,14 +88,15 @@ class FromTheDatabase(Collector):
         yield release
 
 
-def _posts(conn: psycopg.Connection) -> Iterator[Metric]:
-    yield _by(conn, "postflow_deliveries", "Deliveries by state", "status", _DELIVERIES, [*DeliveryStatus])
+def _queue(conn: psycopg.Connection) -> Iterator[Metric]:
     reasons = ["no", "account", "throttled", "later"]
     yield _by(conn, "postflow_due_deliveries", "Due, and taken by nobody yet; held by what", "held", _DUE, reasons)
     [late] = _row(conn, _OVERDUE)
     yield GaugeMetricFamily("postflow_oldest_overdue_seconds", "How late the latest delivery is", value=late)
     [jobs] = _row(conn, _JOBS)
     yield GaugeMetricFamily("postflow_queue_due_jobs", "Jobs that no worker has taken yet", value=jobs)
+    [age_s] = _row(conn, _OLDEST_JOB)
+    yield GaugeMetricFamily("postflow_queue_oldest_due_seconds", "How long the oldest of them waits", value=age_s)
 
 
 def _accounts(conn: psycopg.Connection) -> Iterator[Metric]:
@@ -81,6 +105,10 @@ def _accounts(conn: psycopg.Connection) -> Iterator[Metric]:
     for within, count in zip(("1d", "7d", "14d"), _row(conn, _ENDING), strict=True):
         ending.add_metric([within], count)
     yield ending
+    left = GaugeMetricFamily("postflow_token_days_left", "Until access ends", labels=["account", "network"])
+    for account, network, days in conn.execute(_DAYS_LEFT).fetchall():
+        left.add_metric([account, network], days)
+    yield left
     [throttled] = _row(conn, _THROTTLED)
     yield GaugeMetricFamily("postflow_accounts_throttled", "Accounts asked to wait by their network", value=throttled)
 

@@ -4,11 +4,12 @@ Importing reads the database's address and connects to nothing; opening checks t
 """
 
 import asyncio
+import functools
 from typing import Any
 
 from procrastinate import App, utils
 
-from postflow import config, db
+from postflow import config, db, pulse
 from worker import startup, staying, ticking, waiting
 from worker.listening import PunctualConnector, Room
 
@@ -27,7 +28,9 @@ class PostFlowApp(App):
         settings = config.load()
         options = {"concurrency": settings.concurrency, "shutdown_graceful_timeout": settings.stop_s, **options}
 
-        begin = functools.partial(asyncio.to_thread, startup.begin, settings, options)
+        async def begin() -> None:
+            await asyncio.to_thread(startup.begin, settings, options)
+
         if not options.get("wait", True):
             await begin()
             return await super().run_worker_async(**options)
@@ -38,7 +41,8 @@ class PostFlowApp(App):
 
         options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
         begun = functools.partial(waiting.Patience(settings.schema_patience_s).through, begin)
-        return await staying.until_told_to_stop(begun, live)
+        async with pulse.beating():
+            await staying.until_told_to_stop(begun, live)
 
 
 async def _tick() -> None:

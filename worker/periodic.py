@@ -19,7 +19,7 @@ from croniter import croniter
 from procrastinate import exceptions
 from psycopg import AsyncConnection
 
-from postflow import db, notices, purging, runs, surveying, sweeping, telling, tokens
+from postflow import db, notices, purging, runs, surveying, sweeping, telling, tokens, totals
 from postflow.config import Settings
 from worker import engine, noting
 from worker.app import app
@@ -127,6 +127,8 @@ async def sweep() -> dict[str, int]:
                 raise  # the others would fare no better
             # Somebody else has freed or ended it, or another one waits under its lock: then its turn comes after that.
             log.warning("it cannot be freed now", job=job.id, why=str(refused.__cause__ or refused).strip()[:200])
+    async with (await engine.ready()).pool.connection() as conn:
+        await totals.fold(conn)
     return found
 
 

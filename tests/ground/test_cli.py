@@ -50,17 +50,6 @@ def test_the_doctor_misses_workers_and_is_content_when_one_lives(
     assert "ok    Workers: 1 running" in result.output
 
 
-def test_the_health_check_of_a_worker_ends_with_the_exit_code_a_container_needs(
-    environment, database_url: str, db: psycopg.Connection
-):
-    environment.setenv("DATABASE_URL", database_url)
-    assert run("health", "worker").exit_code == 1
-    db.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
-    assert run("health", "worker").exit_code == 0
-    db.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'")
-    assert run("health", "worker").exit_code == 1
-
-
 def test_the_doctor_reports_a_database_it_cannot_reach(environment, tmp_path):
     environment.setenv("DATABASE_URL", f"postgresql://ada:hunter2@/postflow?host={tmp_path}")
     result = run("doctor")

@@ -38,6 +38,16 @@ def test_over_https_the_cookie_is_secure_and_http_is_given_up(start):
     assert "SameSite=Lax" in cookie
 
 
+def test_who_opens_it_over_http_although_its_address_is_https_is_told_so_before_signing_in_in_vain(start):
+    client = start(public_url="https://flow.example").test_client()
+    said = "This page was opened over http"
+    assert said in client.get("/sign-in", follow_redirects=True).text
+    assert said not in client.get("/sign-in", base_url="https://flow.example", follow_redirects=True).text
+    behind_a_proxy = {"X-Forwarded-Proto": "https"}
+    assert said not in client.get("/sign-in", headers=behind_a_proxy, follow_redirects=True).text
+    assert said not in start(public_url="http://localhost").test_client().get("/sign-in", follow_redirects=True).text
+
+
 def test_pages_are_not_kept_by_the_browser_and_files_are(ada: Browser):
     assert ada.get("/profile").headers["Cache-Control"] == "no-store"
     with ada.get("/static/app.css") as style:

@@ -74,6 +74,12 @@ def test_what_is_due_and_taken_by_nobody_is_counted_by_what_holds_it(
     assert counted == {**dict.fromkeys(counted, 0), held: 1}
 
 
+def test_what_waits_for_its_account_is_not_overdue(figures: Figures, delivery: int, db: psycopg.Connection):
+    assert figures()["postflow_oldest_overdue_seconds"] >= 60
+    db.execute("UPDATE accounts SET state = 'needs_reconnect'")
+    assert figures()["postflow_oldest_overdue_seconds"] == 0
+
+
 def test_a_post_for_tomorrow_is_neither_due_nor_overdue(figures: Figures, delivery: int, db: psycopg.Connection):
     assert 60 <= figures()["postflow_oldest_overdue_seconds"] < 600
     db.execute("UPDATE posts SET post_date = now() + interval '1 day'")
@@ -89,6 +95,34 @@ def test_jobs_that_nobody_takes_are_counted_and_those_of_tomorrow_not(figures: F
         " VALUES ('posts', 'publish', NULL), ('posts', 'publish', now() + interval '1 day')"
     )
     assert figures()["postflow_queue_due_jobs"] == 1
+
+
+def test_the_oldest_due_job_is_found_in_whichever_priority_it_waits_with_a_date_or_without(
+    figures: Figures, db: psycopg.Connection
+):
+    assert figures()["postflow_queue_oldest_due_seconds"] == 0
+    db.execute(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at) VALUES"
+        " ('posts', 'publish', 10, now() - interval '3 seconds'), ('posts', 'prepare', 0, now() + interval '1 hour'),"
+        " ('posts', 'prepare', -5, now() - interval '100 seconds'), ('posts', 'prepare', -9, now() + interval '1 day')"
+    )
+    assert 100 <= figures()["postflow_queue_oldest_due_seconds"] < 400
+    db.execute("INSERT INTO procrastinate_jobs (queue_name, task_name, priority) VALUES ('posts', 'publish', 7)")
+    db.execute("UPDATE procrastinate_events SET at = now() - interval '500 seconds'")
+    assert 500 <= figures()["postflow_queue_oldest_due_seconds"] < 800
+
+
+def test_the_days_until_access_ends_are_said_by_number_and_by_no_name(
+    figures: Figures, delivery: int, db: psycopg.Connection
+):
+    db.execute("UPDATE accounts SET token_expires_at = now() + interval '36 hours'")
+    found = {name: value for name, value in figures().items() if name.startswith("postflow_token_days_left")}
+    [account] = db.execute("SELECT id FROM accounts").fetchone() or [0]
+    [(name, days)] = found.items()
+    assert name == f'postflow_token_days_left{{account="{account}",network="mastodon"}}'
+    assert 1.4 < days <= 1.5
+    db.execute("UPDATE accounts SET state = 'disconnected', sealed = NULL")
+    assert not [name for name in figures() if name.startswith("postflow_token_days_left")]
 
 
 def test_workers_count_while_their_heart_beats(figures: Figures, db: psycopg.Connection):
@@ -139,6 +173,11 @@ def test_the_operators_page_explains_every_figure_and_no_other(figures: Figures,
         "INSERT INTO periodic_runs (name, label, cron, next_at, began_at, ended_at, outcome)"
         " VALUES ('sweep', '', '* * * * *', now(), now(), now(), 'done')"
     )
+    db.execute("UPDATE accounts SET token_expires_at = now() + interval '3 days'")
+    db.execute(
+        "INSERT INTO delivery_events (delivery_id, status, sentence, detail)"
+        " SELECT id, 'failed', 'No.', '{\"code\": \"http_500\"}' FROM deliveries"
+    )
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     explained = set(re.findall(r"^\| `(postflow_\w+)", page, re.MULTILINE))
-    assert explained == {name.partition("{")[0] for name in figures()}
+    assert explained == {re.sub(r"_(bucket|count|sum)$", "", name.partition("{")[0]) for name in figures()}
