@@ -1,6 +1,7 @@
 """The `postflow` command. Each subcommand is a few lines; what it does lives in a module of its own."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import click
 from postflow import errors
 
 if TYPE_CHECKING:
+    import psycopg
+
     from postflow.config import Settings
 
 
@@ -28,13 +31,14 @@ def main() -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option("--wait", "wait_s", default=0.0, help="So many seconds for a database that does not answer yet.")
+def migrate(wait_s: float) -> None:
     """Bring the database up to date. Run it before new code starts; several at once are safe."""
     from postflow import config, db
     from postflow import migrate as migrations
 
     url = config.load().database_url.get_secret_value()
-    with db.connect(url) as conn:
+    with _reached(url, wait_s) as conn:
         before = db.applied_revision(conn)
         migrations.upgrade(url)
         after = db.applied_revision(conn)
@@ -177,6 +181,19 @@ def version() -> None:
     from importlib import metadata
 
     click.echo(metadata.version("postflow"))
+
+
+def _reached(database_url: str, wait_s: float) -> "psycopg.Connection":
+    from postflow import db
+
+    give_up_at = time.monotonic() + wait_s
+    while True:
+        try:
+            return db.connect(database_url)
+        except db.Unreachable:
+            if time.monotonic() >= give_up_at:
+                raise
+        time.sleep(0.5)
 
 
 def _ready() -> "Settings":

@@ -1,9 +1,13 @@
 """The `postflow` command as people meet it: by its output and its exit code."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from postflow import cli, db, users
 
@@ -20,6 +24,21 @@ def test_migrate_brings_an_empty_database_up_and_says_so(environment, empty_data
     newest = db.shipped_revision()
     assert run("migrate").output == f"Migrated from nothing to {newest}.\n"
     assert run("migrate").output == f"The database is up to date ({newest}).\n"
+
+
+def test_migrate_waits_for_a_database_that_does_not_answer_yet_and_no_longer_than_it_is_told(
+    environment, empty_database_url: str, admin: psycopg.Connection
+):
+    environment.setenv("DATABASE_URL", empty_database_url)
+    name = sql.Identifier(str(conninfo_to_dict(empty_database_url)["dbname"]))
+    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+    for words in (["migrate"], ["migrate", "--wait=0.2"]):
+        refused = run(*words)
+        assert (refused.exit_code, "cannot be reached" in refused.output) == (1, True)
+    with ThreadPoolExecutor() as beside:
+        waiting = beside.submit(run, "migrate", "--wait=100")
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        assert waiting.result(100).output == f"Migrated from nothing to {db.shipped_revision()}.\n"
 
 
 def test_wrong_settings_are_a_sentence_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch):

@@ -81,9 +81,36 @@ def test_each_row_about_the_older_scheduler_names_a_test_that_exists():
             assert re.search(rf"^(async )?def {test}\b", (CHECKOUT / path).read_text(), re.MULTILINE), f"{path}::{test}"
 
 
+def test_what_is_named_beside_the_older_scheduler_is_there_figures_files_and_programs():
+    figures = set(re.findall(r"^\| `(postflow_\w+)", TEXT["operations.md"], re.MULTILINE))
+    tables = {"postflow_scheduler", "postflow_django"}  # the older one's own
+    for row in (line for line in TEXT["coming-from-the-older-postflow.md"].splitlines() if line.startswith("| ")):
+        now = " ".join(row.strip("| ").split(" | ")[1:-1])
+        assert set(re.findall(r"`(postflow_\w+)", now)) - tables <= figures, row
+        for path in re.findall(r"`([\w./-]+\.(?:py|md|yml|yaml|json|lock)|Procfile|Dockerfile)`", now):
+            assert (CHECKOUT / path).exists(), row
+        for program in re.findall(r"`(procrastinate [^`]+)`", now):
+            assert program == "procrastinate --app=worker.app.app worker", row
+
+
+def test_the_rules_for_alarms_name_figures_and_labels_that_exist():
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with the lint group: run `python3 run.py lint` once")
+    explained = re.findall(r"^\| `(postflow_\w+)(?:\{([\w,]+)\})?`", TEXT["operations.md"], re.MULTILINE)
+    labels = {name: set(of.split(",")) if of else set() for name, of in explained}
+    [group] = yaml.safe_load((CHECKOUT / "docs" / "alerts.yml").read_text())["groups"]
+    assert len(group["rules"]) >= 10
+    for rule in group["rules"]:
+        used = re.findall(r"(postflow_\w+)(?:\{(\w+))?", rule["expr"])
+        assert used and rule["annotations"]["summary"], rule["alert"]
+        for name, label in used:
+            name = re.sub(r"_(bucket|count|sum)$", "", name) if name not in labels else name
+            assert name in labels, f"{rule['alert']}: {name}"
+            assert not label or label in labels[name], f"{rule['alert']}: {label}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_the_operators_pages_leads_somewhere(page: str):
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT[page]):
+    for target in re.findall(r"\]\((?!https://)([^)]+)\)", TEXT[page]):
         name, _, heading = target.partition("#")
         linked = (CHECKOUT / "docs" / name).read_text() if name else TEXT[page]
         headings = {anchor(one) for one in re.findall(r"^#+ (.*)$", linked, re.MULTILINE)}
@@ -99,8 +126,9 @@ def anchor(heading: str) -> str:
     "words", ["doctor", "due --dry-run", "due", "refresh-tokens", "health worker", "restored", "migrate", "version"]
 )
 def test_the_guide_s_commands_end_with_a_sentence_on_an_idle_installation(
-    words: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+    words: str, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # workers of other tests beat elsewhere
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("POSTFLOW_SECRET_KEY", "k" * 32)
     monkeypatch.setenv("POSTFLOW_ENCRYPTION_KEYS", Fernet.generate_key().decode())
