@@ -9,6 +9,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from postflow import config, deliveries, migrate, publishing, purging, tokens, totals
@@ -25,8 +26,7 @@ from web import database
 __all__ = ["settings"]
 
 LATE = "postflow_lateness_seconds"
-#: The revision before the one that made the tables.
-BEFORE = "0007"
+
 Figures = Callable[[], dict[str, float]]
 
 
@@ -198,6 +198,12 @@ async def test_lateness_counts_from_the_person_s_later_word(
     assert found[f'{LATE}_sum{{network="mastodon"}}'] < 3600
 
 
+def before_the_tables() -> str:
+    script = ScriptDirectory.from_config(migrate.config(""))
+    [made] = [one for one in script.walk_revisions("base", "heads") if one.path.endswith("_totals.py")]
+    return str(made.down_revision)
+
+
 def test_what_was_there_before_the_tables_are_counted_with_what_is_there(
     empty_database_url: str, settings: config.Settings
 ) -> None:
@@ -216,7 +222,7 @@ def test_what_was_there_before_the_tables_are_counted_with_what_is_there(
             "INSERT INTO deliveries (post_id, account_id, revision, wake_at)"
             " SELECT posts.id, accounts.id, 1, post_date FROM posts, accounts"
         )
-        command.downgrade(migrate.config(empty_database_url), BEFORE)
+        command.downgrade(migrate.config(empty_database_url), before_the_tables())
         conn.execute("UPDATE deliveries SET status = 'cancelled', wake_at = NULL WHERE id % 2 = 0")
         migrate.upgrade(empty_database_url)
         held = {one.label: one.times for one in totals.read(conn)}
