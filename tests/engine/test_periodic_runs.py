@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 
-from postflow import config, runs, sweeping
+from postflow import config, runs, sweeping, totals
 from postflow import db as database
 from postflow.engine import Engine
 from tests.engine.conftest import an_account, scheduled
@@ -241,6 +241,15 @@ async def test_the_sweep_frees_what_dead_workers_held_and_somebody_runs_it(
         "succeeded",
     )
     assert run_of(db, "sweep").outcome == "done"
+
+
+async def test_the_sweep_adds_up_what_was_counted_since_so_that_no_scrape_reads_more(
+    queue: procrastinate.App, db: psycopg.Connection
+) -> None:
+    db.execute("INSERT INTO tallies SELECT 'refresh', 'pixelfed', 'refreshed' FROM generate_series(1, 3)")
+    await periodic.sweep()
+    assert db.execute("SELECT count(*) FROM tallies").fetchone() == (0,)
+    assert [(one.label, one.times) for one in totals.read(db)] == [("refreshed", 3)]
 
 
 async def test_a_job_that_cannot_be_freed_holds_up_no_other(queue: procrastinate.App, db: psycopg.Connection) -> None:

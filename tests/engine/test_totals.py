@@ -22,8 +22,6 @@ from tests.engine.test_instagram import connected as connected_through_facebook
 from tests.engine.test_instagram import settings
 from web import app as web_app
 from web import database
-from worker import engine as workers_engine
-from worker import periodic
 
 __all__ = ["settings"]
 
@@ -185,23 +183,6 @@ async def test_a_move_that_is_rolled_back_is_not_counted_and_two_folds_at_once_c
         2,
         3,
     )
-
-
-async def test_the_sweep_of_every_minute_folds_so_that_no_scrape_reads_more_than_a_minute_s_worth(
-    db: psycopg.Connection,
-    engine: Engine,
-    settings: config.Settings,
-    sandbox: Sandbox,
-    ada: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(workers_engine, "_engine", engine)
-    account = await connected(db, engine, sandbox, ada, "mastodon", "counted-swept")
-    scheduled(db, settings, ada, (account.id,), "counted and swept")
-    assert db.execute("SELECT count(*) FROM tallies").fetchone() == (1,)
-    await periodic.sweep()
-    assert db.execute("SELECT count(*) FROM tallies").fetchone() == (0,)
-    assert [(one.label, one.times) for one in totals.read(db)] == [(">scheduled", 1)]
 
 
 async def test_lateness_counts_from_the_person_s_later_word(
