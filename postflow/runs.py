@@ -11,6 +11,9 @@ from postflow.models import Value
 
 _COLUMNS: LiteralString = "name, label, cron, time_zone, began_at, ended_at, outcome, said, next_at, deferred_at"
 
+#: So long after its time a run that no worker knows belongs to a release that is gone.
+FORGOTTEN_DAYS = 3
+
 
 class Planned(Value):
     name: str
@@ -33,11 +36,15 @@ class Run(Planned):
 
 
 def plan(conn: Connection, jobs: Sequence[Planned]) -> None:
-    """What a starting worker knows of; jobs of former releases are forgotten. Several workers at once are fine.
+    """What a starting worker knows of. Several workers at once are fine.
 
-    A run whose time passed while no worker ran is still to be made, unless its schedule has changed.
+    A run whose time passed while no worker ran is still to be made, unless its schedule has changed. Jobs of former
+    releases are forgotten when nobody has run them for days: those of a newer one, whose workers run beside this one, stay.
     """
-    conn.execute("DELETE FROM periodic_runs WHERE name <> ALL(%(names)s)", {"names": [job.name for job in jobs]})
+    conn.execute(
+        "DELETE FROM periodic_runs WHERE name <> ALL(%(names)s) AND next_at < now() - make_interval(days => %(days)s)",
+        {"names": [job.name for job in jobs], "days": FORGOTTEN_DAYS},
+    )
     for job in jobs:
         conn.execute(
             """
@@ -52,12 +59,22 @@ def plan(conn: Connection, jobs: Sequence[Planned]) -> None:
         )
 
 
+async def schedules(conn: AsyncConnection, names: Sequence[str]) -> list[Planned]:
+    """Of these jobs, as they were planned last, by whichever worker."""
+    async with conn.cursor(row_factory=class_row(Planned)) as cursor:
+        await cursor.execute(
+            "SELECT name, label, cron, time_zone, next_at FROM periodic_runs WHERE name = ANY(%(names)s) ORDER BY name",
+            {"names": list(names)},
+        )
+        return await cursor.fetchall()
+
+
 async def take(conn: AsyncConnection, job: Planned) -> bool:
     """True for one of all workers when the job is due, however many of its runs were missed; `job.next_at` is the next.
 
-    A worker that knows another schedule than was planned last leaves it to those that do. What was last taken in the
-    future, and is planned for later than the schedule's next, was so by a clock that has been set back since: it is made
-    once more than by the wall, rather than not at all until that time has come again.
+    Nobody's when it has another schedule by now. What was last taken in the future, and is planned for later than the
+    schedule's next, was so by a clock that has been set back since: it is made once more than by the wall, rather than not
+    at all until that time has come again.
     """
     taken = await conn.execute(
         """

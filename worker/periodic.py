@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import psycopg
 import structlog
@@ -54,9 +55,13 @@ JOBS = (
 
 
 def next_run(job: Job, settings: Settings, after: datetime) -> datetime:
+    """By the settings of this worker."""
+    return _next(job.cron(settings), settings.zone, after)
+
+
+def _next(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
     """The next instant after `after` at which the cron line matches the clock on the wall."""
-    local = croniter(job.cron(settings), after.astimezone(settings.zone)).get_next(datetime)
-    return local.astimezone(UTC)
+    return croniter(cron, after.astimezone(zone)).get_next(datetime).astimezone(UTC)
 
 
 def planned(settings: Settings, now: datetime) -> list[runs.Planned]:
@@ -98,10 +103,13 @@ def _alone(name: str, task: Callable[[], Awaitable[None]]) -> Callable[[], Await
 @app.periodic(cron="* * * * *", periodic_id="tick")
 @app.task(name="tick", queue=QUEUE, queueing_lock="tick", priority=FIRST, pass_context=False)
 async def tick(timestamp: int) -> None:
-    """A tick that gets lost loses nothing: the next one finds what was due."""
-    ready = await engine.ready()
-    async with ready.pool.connection() as conn:
-        for job in planned(ready.settings, await db.async_now(conn)):
+    """A tick that gets lost loses nothing: the next one finds what was due. Each job goes by the schedule that was planned
+    last, whatever this worker's own settings say: it must not depend on who gets the tick.
+    """
+    async with (await engine.ready()).pool.connection() as conn:
+        now = await db.async_now(conn)
+        for last in await runs.schedules(conn, [job.name for job in JOBS]):
+            job = last.model_copy(update={"next_at": _next(last.cron, ZoneInfo(last.time_zone), now)})
             async with conn.transaction():  # the note and the job, or neither
                 if await runs.take(conn, job):
                     await _defer(conn, job.name)

@@ -144,8 +144,22 @@ async def test_a_schedule_that_has_changed_is_planned_anew(
     [purge] = [job for job in periodic.planned(anew, now) if job.name == "purge"]
     assert run_of(db, "purge").next_at == purge.next_at
     make_due(db, "purge")
-    await periodic.tick(timestamp=0)  # this worker knows the former schedule only
-    assert "purge" not in jobs(db)
+    await periodic.tick(timestamp=0)  # this worker's settings still say otherwise: whoever gets the tick, it is made
+    assert "purge" in jobs(db)
+    assert run_of(db, "purge").next_at == purge.next_at
+
+
+def test_a_job_of_a_newer_release_is_not_forgotten_when_an_older_worker_starts(
+    planned: Engine, db: psycopg.Connection, settings: config.Settings
+) -> None:
+    db.execute(
+        "INSERT INTO periodic_runs (name, label, cron, time_zone, next_at) VALUES"
+        " ('newer', 'Runs', '* * * * *', 'UTC', now()), ('former', 'Gone', '* * * * *', 'UTC', now() - interval '9 days')"
+    )
+    runs.plan(db, periodic.planned(settings, database.now(db)))
+    names = {run.name for run in runs.known(db)}
+    assert "newer" in names
+    assert "former" not in names
 
 
 def test_a_run_planned_by_a_clock_that_has_been_set_back_is_brought_forward(
