@@ -22,7 +22,8 @@ Keys = Sequence[SecretStr]
 _COLUMNS: LiteralString = """
     accounts.id, accounts.user_id, accounts.platform, accounts.base_url, accounts.remote_id, accounts.handle,
     accounts.display_name, accounts.avatar_url, accounts.profile_url, accounts.state, accounts.state_reason,
-    accounts.token_expires_at, accounts.throttled_until, accounts.verified_at, accounts.created_at
+    accounts.token_expires_at, accounts.throttled_until, accounts.uploads_throttled_until, accounts.verified_at,
+    accounts.created_at
 """
 #: The registration an account's token was made with, for refreshing and revoking it; the newest when we moved.
 _LOGIN: LiteralString = (
@@ -114,7 +115,7 @@ def connect(
            SET handle = excluded.handle, display_name = excluded.display_name, avatar_url = excluded.avatar_url,
                profile_url = excluded.profile_url, option = excluded.option, sealed = excluded.sealed,
                state = 'active', state_reason = NULL, token_expires_at = excluded.token_expires_at,
-               throttled_until = NULL, verified_at = now()
+               throttled_until = NULL, uploads_throttled_until = NULL, verified_at = now()
         RETURNING """
         + _COLUMNS
     )

@@ -13,15 +13,19 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from postflow import turns
 from postflow.deliveries import COLUMNS, told
 from postflow.models import Delivery, Receipt, storable
 
 #: The person may have cancelled, moved or edited; the account may wait or be cut off.
-_MAY_GO: LiteralString = """
+_MAY_GO: LiteralString = (
+    """
     AND (deliveries.not_before IS NULL OR deliveries.not_before <= clock_timestamp())
-    AND EXISTS (SELECT FROM accounts a WHERE a.id = deliveries.account_id AND a.state = 'active'
-                   AND (a.throttled_until IS NULL OR a.throttled_until <= clock_timestamp()))
-"""
+    AND EXISTS (SELECT FROM accounts WHERE accounts.id = deliveries.account_id AND accounts.state = 'active'
+                   AND coalesce("""
+    + turns.PAUSE
+    + " <= clock_timestamp(), true))"
+)
 
 
 #: An unknown of which every request but this one was known not to be carried out.
@@ -82,7 +86,8 @@ async def mark_ready(conn: AsyncConnection, delivery_id: int, claim: str, staged
         conn,
         """
         UPDATE deliveries SET status = 'ready', status_at = clock_timestamp(), staged = %(staged)s, claim = NULL,
-               staged_at = coalesce(staged_at, clock_timestamp()), wake_at = greatest(p.post_date, clock_timestamp())
+               staged_at = coalesce(staged_at, clock_timestamp()), wake_at = greatest(p.post_date, clock_timestamp()),
+               deaths = 0
           FROM posts p
          WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'preparing' AND claim = %(claim)s
         """,
@@ -98,6 +103,7 @@ async def give_back(
     *,
     not_before: datetime | None,
     faults: int,
+    pauses: int,
     restage: bool,
     new_key: bool,
     sentence: str,
@@ -110,7 +116,7 @@ async def give_back(
         conn,
         """
         UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL, faults = faults + %(faults)s,
-               staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
+               pauses = pauses + %(pauses)s, staged = CASE WHEN %(restage)s THEN NULL ELSE staged END,
                staged_at = CASE WHEN %(restage)s THEN NULL ELSE staged_at END,
                key_no = key_no + %(new_key)s::int, not_before = %(not_before)s,
                first_sent_at = CASE WHEN status <> 'preparing' AND first_sent_at = sent_at THEN NULL ELSE first_sent_at END,
@@ -126,6 +132,7 @@ async def give_back(
             "claim": claim,
             "not_before": not_before,
             "faults": faults,
+            "pauses": pauses,
             "restage": restage,
             "new_key": new_key,
         },
@@ -162,17 +169,16 @@ async def claim_to_send(
     payload_hash: str,
     reply_to: str | None,
     *,
-    late_s: float,
     pace_s: float,
 ) -> Delivery | None:
     """ready → sending: the intent, committed before the request leaves.
 
     None when the database may have forgotten that it was sent (`restoring`), when it is not due, held, changed since
     `delivery` was read (`status_at` tells: a row that waited for a person's transaction is looked at anew, what it is
-    joined with is not), or when another post of this account is being sent: whoever finishes that one wakes the next
-    (`next_waiting`). What is later than `late_s` keeps `pace_s` to the account's post before. A part of a thread waits for
-    the part before it, and `reply_to` must be that part as it went out: what was gathered before it did would leave without
-    its parent.
+    joined with is not), when another of the account's goes first, or when one is being sent: whoever finishes that one
+    wakes the next (`turns.next_waiting`). What is late keeps `pace_s` to the account's late post before. A part of a thread
+    waits for the part before it, and `reply_to` must be that part as it went out: what was gathered before it did would
+    leave without its parent.
     """
     return await _told(
         conn,
@@ -192,10 +198,13 @@ async def claim_to_send(
            AND NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
                    AND other.status = 'sending')
            AND (greatest(p.post_date, deliveries.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
-                OR NOT EXISTS (SELECT FROM deliveries other WHERE other.account_id = deliveries.account_id
-                   AND other.sent_at > clock_timestamp() - make_interval(secs => %(pace_s)s)
-                   AND other.sent_at <= clock_timestamp()))
-        """
+                OR NOT EXISTS (SELECT FROM deliveries o JOIN posts op ON op.id = o.post_id
+                   WHERE o.account_id = deliveries.account_id AND o.sent_at > now() - make_interval(secs => %(pace_s)s)
+                   AND o.sent_at <= clock_timestamp()
+                   AND o.sent_at > greatest(op.post_date, o.asked_at) + make_interval(secs => %(late_s)s)))
+           AND NOT EXISTS ("""
+        + turns.AHEAD
+        + ")"
         + _MAY_GO,
         {
             "id": delivery.id,
@@ -205,7 +214,7 @@ async def claim_to_send(
             "status_at": delivery.status_at,
             "payload_hash": payload_hash,
             "reply_to": reply_to,
-            "late_s": late_s,
+            "late_s": turns.LATE_S,
             "pace_s": pace_s,
         },
         "Sending.",

@@ -18,7 +18,7 @@ from postflow.models import Delivery, DeliveryEvent
 COLUMNS: LiteralString = """
     id, post_id, account_id, status, status_at, revision, staged, attempt_no, key_seed, key_no, asked_at, not_before,
     wake_at, claim, first_sent_at, sent_at, published_at, remote_id, permalink, looks, absent_looks, first_absent_at,
-    faults, error_code, error, next_step, notes, created_at
+    faults, deaths, pauses, error_code, error, next_step, notes, created_at
 """
 
 
@@ -102,8 +102,8 @@ def begin_again(conn: Connection, post_id: int, sentence: str) -> list[Delivery]
         told(
             """
             UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), staged = NULL, staged_at = NULL,
-                   claim = NULL, revision = p.revision, not_before = NULL, faults = 0, first_sent_at = NULL,
-                   wake_at = p.post_date
+                   claim = NULL, revision = p.revision, not_before = NULL, first_sent_at = NULL, wake_at = p.post_date,
+                   faults = 0, deaths = 0, pauses = 0
               FROM posts p
              WHERE p.id = deliveries.post_id AND p.id = %(post_id)s
                AND status IN ('scheduled', 'preparing', 'ready')
@@ -121,7 +121,7 @@ def move(conn: Connection, post_ids: Sequence[int], sentence: str) -> list[Deliv
             """
             UPDATE deliveries SET status = CASE status WHEN 'ready' THEN 'ready' ELSE 'scheduled' END,
                    status_at = clock_timestamp(), claim = NULL, not_before = NULL, asked_at = NULL,
-                   error = NULL, error_code = NULL, next_step = NULL, wake_at = p.post_date
+                   faults = 0, deaths = 0, pauses = 0, error = NULL, error_code = NULL, next_step = NULL, wake_at = p.post_date
               FROM posts p
              WHERE p.id = deliveries.post_id AND p.id = ANY(%(post_ids)s)
                AND status IN ('scheduled', 'preparing', 'ready', 'missed')
@@ -163,9 +163,10 @@ def ask_again(conn: Connection, delivery_id: int, at: datetime, sentence: str) -
         told(
             """
             UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), asked_at = %(at)s,
-                   wake_at = greatest(p.post_date, %(at)s), not_before = NULL, faults = 0, staged = NULL, staged_at = NULL,
-                   key_no = key_no + 1, revision = p.revision, first_sent_at = NULL, sent_at = NULL, looks = 0,
-                   absent_looks = 0, first_absent_at = NULL, error = NULL, error_code = NULL, next_step = NULL
+                   wake_at = greatest(p.post_date, %(at)s), not_before = NULL, faults = 0, deaths = 0, pauses = 0,
+                   staged = NULL, staged_at = NULL, key_no = key_no + 1, revision = p.revision, first_sent_at = NULL,
+                   sent_at = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL,
+                   error = NULL, error_code = NULL, next_step = NULL
               FROM posts p
              WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status IN ('failed', 'missed', 'cancelled')
             """
@@ -175,7 +176,9 @@ def ask_again(conn: Connection, delivery_id: int, at: datetime, sentence: str) -
 
 
 def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]:
-    """No arrow: the parts behind this one on its account, that still wait for it, are as late as it is itself."""
+    """No arrow: the parts behind this one on its account, that still wait for it, are as late as it is itself. What a
+    worker has read of them before no longer counts.
+    """
     return _moved(
         conn,
         """
@@ -184,7 +187,7 @@ def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]
              UNION ALL
             SELECT p.id, b.account_id FROM posts p JOIN behind b ON p.parent_id = b.id),
         asked AS (
-            UPDATE deliveries SET asked_at = %(at)s FROM behind b
+            UPDATE deliveries SET asked_at = %(at)s, status_at = clock_timestamp() FROM behind b
              WHERE deliveries.post_id = b.id AND deliveries.account_id = b.account_id
                AND status IN ('scheduled', 'preparing', 'ready')
             RETURNING deliveries.*)
@@ -226,9 +229,9 @@ def settle_absent(conn: Connection, delivery_id: int, at: datetime, sentence: st
         told(
             """
             UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), asked_at = %(at)s, wake_at = %(at)s,
-                   not_before = NULL, faults = 0, staged = NULL, staged_at = NULL, key_no = key_no + 1,
-                   first_sent_at = NULL, sent_at = NULL, looks = 0, absent_looks = 0, first_absent_at = NULL,
-                   error = NULL, error_code = NULL, next_step = NULL
+                   not_before = NULL, faults = 0, deaths = 0, pauses = 0, staged = NULL, staged_at = NULL,
+                   key_no = key_no + 1, first_sent_at = NULL, sent_at = NULL, looks = 0, absent_looks = 0,
+                   first_absent_at = NULL, error = NULL, error_code = NULL, next_step = NULL
              WHERE id = %(id)s AND status = 'attention'
             """
         ),

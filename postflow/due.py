@@ -1,83 +1,19 @@
-"""When a delivery may go: due dates, pauses, pacing, who waits for whom, and what overslept. Worker side, async."""
+"""What is noted of deliveries beside their arrows, and what overslept. Worker side, async."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from postflow import platforms
-from postflow.config import Settings
 from postflow.deliveries import told
-from postflow.errors import NotFound
-from postflow.models import AccountState, Delivery, DeliveryStatus, Value, storable
+from postflow.models import Delivery, DeliveryStatus, Value, storable
 
 #: The bell and the poll wake a due delivery within seconds; what is later than this has lost its job.
 OVERSLEPT_S = 20
-#: A post later than this counts as late: late posts on one account keep `pace_s` apart.
-LATE_S = 60.0
 #: So many rows a sweep takes up at a time, so that its transaction stays short.
 BATCH = 1000
-
-
-class Timing(Value):
-    """All that decides whether a delivery may go now."""
-
-    now: datetime  # by the database's clock: a worker's own may be minutes off
-    delivery_id: int
-    has_history: bool  # False where the database may have forgotten what was sent (`restoring`)
-    status: DeliveryStatus
-    status_at: datetime
-    post_date: datetime
-    asked_at: datetime | None
-    post_grace_s: int | None
-    not_before: datetime | None
-    staged_at: datetime | None
-    first_sent_at: datetime | None
-    platform: str
-    account_state: AccountState
-    throttled_until: datetime | None
-    last_sent_at: datetime | None
-    late_before: int  # late posts of the same account whose turn comes first
-    part_before: DeliveryStatus | None  # the same account's delivery of the part before, in a thread
-
-    @property
-    def account_is_active(self) -> bool:
-        return self.account_state is AccountState.active
-
-    def lateness_s(self, now: datetime) -> float:
-        """Counted from the date, or from when a person last asked for it."""
-        return (now - max(self.post_date, self.asked_at or self.post_date)).total_seconds()
-
-    def grace_s(self, settings: Settings) -> float:
-        return settings.grace_s if self.post_grace_s is None else self.post_grace_s
-
-    def waits_until(self, now: datetime, *, pace_s: float) -> datetime | None:
-        """The instant to come back at, or None to go ahead. Of many late posts each comes back at its own turn."""
-        reasons = [self.not_before, self.throttled_until, self.post_date]
-        if self.lateness_s(now) > LATE_S and self.last_sent_at:
-            reasons.append(self.last_sent_at + timedelta(seconds=pace_s * (1 + self.late_before)))
-        latest = max(reason for reason in reasons if reason is not None)
-        return latest if latest > now else None
-
-    def held_until(self) -> datetime | None:
-        """When a pause that ends before the date is over; None when nothing of that kind holds it."""
-        ends = max((one for one in (self.not_before, self.throttled_until) if one), default=self.now)
-        return ends if self.account_is_active and self.now < ends < self.post_date else None
-
-    def is_stale(self, at: datetime) -> bool:
-        """Uploads and containers die on the network's side; a network no longer registered fails later, plainly."""
-        try:
-            life_s = platforms.get(self.platform).staged_life_s
-        except NotFound:
-            return False
-        if self.staged_at is None or self.first_sent_at is not None:
-            return False  # the latter is the only handle on what became of the request
-        return at - self.staged_at > timedelta(seconds=life_s)
-
-    def restaged(self) -> "Timing":
-        return self.model_copy(update={"status": DeliveryStatus.scheduled, "staged_at": None})
 
 
 class Overslept(Value):
@@ -88,31 +24,6 @@ class Overslept(Value):
 
     def is_due(self, now: datetime) -> bool:
         return self.post_date <= now
-
-
-async def timing(conn: AsyncConnection, delivery_id: int) -> Timing | None:
-    async with conn.cursor(row_factory=class_row(Timing)) as cursor:
-        await cursor.execute(
-            """
-            SELECT clock_timestamp() AS now, EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage()) AS has_history,
-                   d.id AS delivery_id, d.status, d.status_at, p.post_date, d.asked_at,
-                   p.grace_s AS post_grace_s, d.not_before, d.staged_at, d.first_sent_at, a.platform,
-                   a.state AS account_state, a.throttled_until,
-                   (SELECT max(sent_at) FROM deliveries o
-                     WHERE o.account_id = d.account_id AND o.sent_at <= clock_timestamp()) AS last_sent_at,
-                   CASE WHEN greatest(p.post_date, d.asked_at) > clock_timestamp() - make_interval(secs => %(late_s)s)
-                        THEN 0 ELSE (
-                   SELECT count(*) FROM deliveries o JOIN posts op ON op.id = o.post_id
-                    WHERE o.account_id = d.account_id AND o.status IN ('scheduled', 'preparing', 'ready')
-                      AND (op.post_date, o.id) < (p.post_date, d.id)) END AS late_before,
-                   (SELECT b.status FROM deliveries b WHERE b.post_id = p.parent_id AND b.account_id = d.account_id)
-                       AS part_before
-              FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
-             WHERE d.id = %(id)s AND p.post_date IS NOT NULL
-            """,
-            {"id": delivery_id, "late_s": LATE_S},
-        )
-        return await cursor.fetchone()
 
 
 async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime, *, as_of: datetime) -> None:
@@ -126,33 +37,33 @@ async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime, *, 
     )
 
 
-async def throttle(conn: AsyncConnection, account_id: int, until: datetime) -> None:
-    """The whole account waits, so that one post's 429 does not spend the attempts of the others."""
+async def throttle(conn: AsyncConnection, account_id: int, until: datetime, *, only_uploads: bool) -> None:
+    """The whole account waits, or what it has to upload, so that one post's 429 is not asked for by the others, too."""
     await conn.execute(
-        "UPDATE accounts SET throttled_until = greatest(throttled_until, %(until)s) WHERE id = %(id)s",
-        {"id": account_id, "until": until},
+        """
+        UPDATE accounts
+           SET throttled_until = CASE WHEN %(only_uploads)s THEN throttled_until
+                                      ELSE greatest(throttled_until, %(until)s) END,
+               uploads_throttled_until = CASE WHEN %(only_uploads)s THEN greatest(uploads_throttled_until, %(until)s)
+                                              ELSE uploads_throttled_until END
+         WHERE id = %(id)s
+        """,
+        {"id": account_id, "until": until, "only_uploads": only_uploads},
     )
 
 
-async def next_waiting(conn: AsyncConnection, done: Delivery) -> list[int]:
-    """Deliveries that may go now that `done` is no longer being sent: the account's next, and the thread's next part."""
+async def uploads_to(conn: AsyncConnection, delivery_id: int) -> str | None:
+    """The server that is to get its pictures and videos; None when it has none, or nothing is to be prepared."""
     rows = await conn.execute(
         """
-        (SELECT d.id FROM deliveries d JOIN posts p ON p.id = d.post_id
-          WHERE d.account_id = %(account_id)s AND d.id <> %(id)s AND d.status = 'ready'
-            AND d.wake_at <= clock_timestamp()
-            AND p.post_date <= clock_timestamp() AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
-            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries b WHERE b.post_id = p.parent_id
-                 AND b.account_id = d.account_id AND b.status = 'published'))
-          ORDER BY p.post_date, d.id LIMIT 1)
-        UNION
-        SELECT d.id FROM deliveries d JOIN posts p ON p.id = d.post_id
-         WHERE d.account_id = %(account_id)s AND p.parent_id = %(post_id)s AND d.status IN ('scheduled', 'ready')
-           AND p.post_date <= clock_timestamp()
+        SELECT a.base_url FROM deliveries d JOIN accounts a ON a.id = d.account_id
+         WHERE d.id = %(id)s AND d.status = 'scheduled'
+           AND EXISTS (SELECT FROM post_media WHERE post_media.post_id = d.post_id)
         """,
-        {"account_id": done.account_id, "id": done.id, "post_id": done.post_id},
+        {"id": delivery_id},
     )
-    return [row[0] for row in await rows.fetchall()]
+    row = await rows.fetchone()
+    return row[0] if row else None
 
 
 async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozenset[str]:
@@ -212,7 +123,7 @@ async def drop_preparing(conn: AsyncConnection, longest_s: float) -> list[Oversl
         conn,
         """
         UPDATE deliveries SET status = 'scheduled', status_at = clock_timestamp(), claim = NULL,
-               wake_at = greatest(p.post_date, clock_timestamp())
+               wake_at = greatest(p.post_date, clock_timestamp()), deaths = deaths + 1
           FROM posts p
          WHERE p.id = deliveries.post_id AND deliveries.id IN (SELECT id FROM deliveries
                WHERE status = 'preparing' AND wake_at IS NOT NULL AND (wake_at < clock_timestamp()
@@ -225,18 +136,6 @@ async def drop_preparing(conn: AsyncConnection, longest_s: float) -> list[Oversl
             "longest_s": longest_s,
         },
     )
-
-
-async def deaths(conn: AsyncConnection, delivery_id: int) -> int:
-    """How many workers have ended while they prepared it: a picture may be what kills them."""
-    row = await (
-        await conn.execute(
-            "SELECT count(*) FROM delivery_events"
-            " WHERE delivery_id = %(id)s AND status = 'scheduled' AND detail->>'code' = 'worker_gone'",
-            {"id": delivery_id},
-        )
-    ).fetchone()
-    return row[0] if row else 0
 
 
 async def set_back(conn: AsyncConnection) -> int:

@@ -15,9 +15,10 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed
 from pydantic import BaseModel, ValidationError
 
 from postflow import net, outgoing, platforms, waking
+from postflow.bulkhead import Bulkhead
 from postflow.config import Settings
 from postflow.errors import Misconfigured, NotFound, NotReady, Refused
-from postflow.models import Delivery, DeliveryStatus, Outgoing
+from postflow.models import Delivery, Outgoing
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.engine")
@@ -51,6 +52,7 @@ class Engine:
     http: httpx.AsyncClient  # for reading and uploading
     commit_http: httpx.AsyncClient  # for the visible call: no connection is used twice
     wake: Wake
+    uploads: Bulkhead = field(default_factory=Bulkhead)
     #: named steps at which a test lets the process die
     reached: Any = field(default=lambda step: None)
 
@@ -84,18 +86,20 @@ async def gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tu
 
 
 def staged_state(platform: Platform, delivery: Delivery) -> BaseModel | None:
-    """What an older version staged and this one cannot read is prepared anew; that is only safe before sending."""
+    """None where it has to be prepared anew: also what another release prepared and this one cannot read, as long as
+    nothing was sent with it. After that it is the only handle on what became of the request: raises NotReady.
+    """
     if delivery.staged is None:
         return None
     try:
         return platform.staged_model.model_validate(delivery.staged)
     except ValidationError:
-        if delivery.status in (DeliveryStatus.scheduled, DeliveryStatus.preparing):
+        if delivery.first_sent_at is None:
             return None
-        raise Refused(
-            "What was prepared for it cannot be read by this version.",
-            code="stage_unreadable",
-            next_step="Check the account, then try again.",
+        log.error("another release prepared it, and this one cannot read what", delivery=delivery.id)
+        raise NotReady(
+            "Another release of PostFlow prepared it, and this one cannot read what: it waits for one that can.",
+            retry_in_s=PUT_OFF_S,
         ) from None
 
 

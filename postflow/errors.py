@@ -106,6 +106,7 @@ class Throttled(Retry):
     """The server asks this account to wait; its other posts wait with it and spend no attempts."""
 
     code = "throttled"
+    only_uploads = False  # texts, and what is uploaded already, need not wait
 
 
 class NotReady(PublishError):

@@ -162,6 +162,7 @@ class Account(Value):
     state_reason: str | None = None
     token_expires_at: datetime | None = None
     throttled_until: datetime | None = None
+    uploads_throttled_until: datetime | None = None  # with uploads alone: what has none left goes on
     verified_at: datetime | None = None
     created_at: datetime
 
@@ -379,7 +380,9 @@ class Delivery(Value):
     looks: int
     absent_looks: int
     first_absent_at: datetime | None
-    faults: int
+    faults: int  # passing ones, since a person last had a word
+    deaths: int  # of workers that prepared it, since it was last ready or a person had a word
+    pauses: int  # which the network asked for without saying how long
     error_code: str | None
     error: str | None
     next_step: str | None

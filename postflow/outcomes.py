@@ -8,7 +8,7 @@ import httpx
 import structlog
 from psycopg import AsyncConnection
 
-from postflow import arrows, db, due, notices, rechecking
+from postflow import arrows, db, due, notices, rechecking, turns
 from postflow.engine import Engine, kept, to_the_end
 from postflow.errors import (
     NotReady,
@@ -58,7 +58,7 @@ async def _write_published(engine: Engine, delivery: Delivery, receipt: Receipt,
         done = await arrows.mark_published(conn, delivery, receipt, sentence=sentence, lookup=found)
         if done and done.attempt_no > 1:
             await rechecking.plan(conn, done)
-        await _wake_what_waited(engine, conn, delivery)
+        await wake_what_waited(engine, conn, delivery)
         return done or await _known_already(conn, delivery, receipt)
 
 
@@ -107,7 +107,7 @@ async def unknown(engine: Engine, delivery: Delivery, claim: str, error: Publish
         )
         if moved:
             await engine.wake(conn, "reconcile", delivery.id, look_at)
-        await _wake_what_waited(engine, conn, delivery)
+        await wake_what_waited(engine, conn, delivery)
     log.warning("outcome unknown", delivery=delivery.id, reason=error.code, why=error.sentence)
 
 
@@ -144,13 +144,14 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
     async with db.async_transaction(engine.pool) as conn:
         at = _again_at(engine, delivery, error, await db.async_now(conn))
         if isinstance(error, Throttled) and at is not None:
-            await due.throttle(conn, delivery.account_id, at)
+            await due.throttle(conn, delivery.account_id, at, only_uploads=error.only_uploads)
         moved = await arrows.give_back(
             conn,
             delivery,
             claim,
             not_before=at,
             faults=int(_is_fault(error)),
+            pauses=int(_is_untold(error)),
             restage=isinstance(error, StageLost),
             new_key=bool(getattr(error, "new_key", False)),
             sentence=error.sentence,
@@ -164,7 +165,7 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
                 delivery.id,
                 at if early and at else moved.wake_at or moved.status_at,
             )
-        await _wake_what_waited(engine, conn, delivery)
+        await wake_what_waited(engine, conn, delivery)
     log.info("later", delivery=delivery.id, reason=error.code, why=error.sentence, at=str(at))
 
 
@@ -182,7 +183,7 @@ async def give_up(engine: Engine, delivery: Delivery, claim: str | None, error: 
             detail=_detail(error),
         )
         await notices.not_published(conn, engine.settings, failed)
-        await _wake_what_waited(engine, conn, delivery)
+        await wake_what_waited(engine, conn, delivery)
     if failed:
         log.warning("failed", delivery=delivery.id, reason=error.code, why=error.sentence)
 
@@ -190,6 +191,11 @@ async def give_up(engine: Engine, delivery: Delivery, claim: str | None, error: 
 def _is_fault(error: PublishError) -> bool:
     """Waiting for the network to process, or because it asks the account to wait, spends no attempt."""
     return not isinstance(error, Throttled | NotReady | Unauthorized)
+
+
+def _is_untold(error: PublishError) -> bool:
+    """Asked to wait, and not how long."""
+    return isinstance(error, Throttled) and error.retry_in_s is None
 
 
 def _is_spent(engine: Engine, delivery: Delivery, error: PublishError) -> bool:
@@ -210,17 +216,20 @@ def _again_at(engine: Engine, delivery: Delivery, error: PublishError, now: date
     if isinstance(error, Unauthorized):
         return None
     wish = getattr(error, "retry_in_s", None)
-    if wish is None and isinstance(error, Throttled):
-        wish = backoff(max(UNTOLD_PAUSE_S, engine.settings.backoff_s), delivery.attempt_no)
+    if _is_untold(error):
+        wish = backoff(max(UNTOLD_PAUSE_S, engine.settings.backoff_s), delivery.pauses, of=delivery.account_id)
     if wish is None:
-        wish = backoff(engine.settings.backoff_s, delivery.faults)
+        wish = backoff(engine.settings.backoff_s, delivery.faults, of=delivery.account_id)
     return now + timedelta(seconds=wish)
 
 
-def backoff(first_s: float, times: int) -> float:
-    """Doubles up to an hour, a quarter to and fro."""
+def backoff(first_s: float, times: int, *, of: int | None = None) -> float:
+    """Doubles up to an hour, a quarter to and fro: by chance, and alike for all `of` one account, whose posts come back in
+    the order in which they failed.
+    """
     pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 20))
-    return pause * random.uniform(0.75, 1.25)  # noqa: S311 spreads load, guards nothing
+    chance = random.Random() if of is None else random.Random(f"{of} {times}")  # noqa: S311 spreads load, guards nothing
+    return pause * chance.uniform(0.75, 1.25)
 
 
 def unmapped(error: BaseException, doing: str = "it was being handed over") -> PublishError:
@@ -233,7 +242,7 @@ def _detail(error: PublishError) -> dict[str, Any]:
     return {"code": error.code, **({"detail": error.detail} if error.detail else {})}
 
 
-async def _wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> None:
+async def wake_what_waited(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> None:
     """The next due post of this account, and the next part of this thread, were told to wait for us."""
-    for waiting in await due.next_waiting(conn, delivery):
+    for waiting in await turns.next_waiting(conn, delivery):
         await engine.wake(conn, "publish", waiting, await db.async_now(conn))

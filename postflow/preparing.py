@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
+from psycopg import AsyncConnection
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, outcomes, waking
+from postflow import access, arrows, db, due, outcomes, turns, waking
 from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
 from postflow.errors import PublishError, Refused
 from postflow.models import Delivery, DeliveryStatus
@@ -20,6 +21,8 @@ log = structlog.stdlib.get_logger("postflow.preparing")
 PREPARE_LEASE_S = 60.0
 #: A post of which so many workers have died is not tried any more: its pictures may be too large for this machine.
 MOST_DEATHS = 10
+#: Until it comes back when there is no room for its uploads: at least, and at most.
+ROOM_S = (1.0, 15.0)
 TOO_OLD = "What was prepared is too old for its date; preparing it anew."
 
 
@@ -29,15 +32,24 @@ class ClaimLost(Exception):
 
 async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     """Uploads and containers, so that one request remains. Returns the ready row, or None when there is nothing to do."""
+    async with engine.pool.connection() as conn:
+        server = await due.uploads_to(conn, delivery_id)
+    with engine.uploads.admitted(server, engine.settings.concurrency) as admitted:
+        if admitted:
+            return await _prepare(engine, delivery_id)
+    await _when_there_is_room(engine, delivery_id)
+    return None
+
+
+async def _prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     claim = secrets.token_hex(8)
     async with engine.pool.connection() as conn:
         delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
-        deaths = await due.deaths(conn, delivery_id)
     if delivery is None:
         await _not_yet(engine, delivery_id)
         return None
-    if deaths >= MOST_DEATHS:
-        await outcomes.give_up(engine, delivery, claim, _deadly(deaths))
+    if delivery.deaths >= MOST_DEATHS:
+        await outcomes.give_up(engine, delivery, claim, _deadly(delivery.deaths))
         return None
     engine.reached("preparing")
     try:
@@ -60,21 +72,38 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     return None
 
 
-async def _not_yet(engine: Engine, delivery_id: int) -> None:
-    """What could not be claimed, and can be before its date: so that it is on time all the same.
+async def _when_there_is_room(engine: Engine, delivery_id: int) -> None:
+    """Other uploads have all the slots they may have: it comes back, the sooner the closer its date is."""
+    async with db.async_transaction(engine.pool) as conn:
+        timing = await turns.timing(conn, delivery_id, engine.settings)
+        if timing and timing.status is DeliveryStatus.scheduled:
+            pause_s = min(ROOM_S[1], max(ROOM_S[0], abs(timing.lateness_s) / 2))
+            await _come_back(engine, conn, timing, timing.now + timedelta(seconds=outcomes.backoff(pause_s, 0)))
 
-    Its account was told to wait, but not up to the date; or the post was moved so far away that what is prepared will
-    be too old by then.
+
+async def _not_yet(engine: Engine, delivery_id: int) -> None:
+    """What could not be claimed, and can be later: so that it is on time all the same.
+
+    Its account was told to wait; or the post was moved so far away that what is prepared will be too old by then.
     """
     async with db.async_transaction(engine.pool) as conn:
-        timing = await due.timing(conn, delivery_id)
-        if timing is None:
+        timing = await turns.timing(conn, delivery_id, engine.settings)
+        if timing is None or not timing.account_is_active:
             return
-        at = timing.held_until() if timing.status is DeliveryStatus.scheduled else None
-        if timing.status is DeliveryStatus.ready and timing.is_stale(timing.post_date):
-            at = timing.now if await arrows.restage(conn, delivery_id, TOO_OLD) else None
-        if at:
-            await engine.wake(conn, "prepare", delivery_id, at)
+        if timing.status is DeliveryStatus.scheduled and timing.pause_ends > timing.now:
+            await _come_back(engine, conn, timing, timing.pause_ends)
+        is_stale = timing.status is DeliveryStatus.ready and timing.is_stale(timing.post_date)
+        if is_stale and await arrows.restage(conn, delivery_id, TOO_OLD):
+            await engine.wake(conn, "prepare", delivery_id, timing.now)
+
+
+async def _come_back(engine: Engine, conn: AsyncConnection, timing: turns.Timing, at: datetime) -> None:
+    """To prepare, before its date; from then on to be published. A job for its date is there already."""
+    if at < timing.post_date:
+        await engine.wake(conn, "prepare", timing.delivery_id, at)
+    elif timing.post_date - timing.now < timedelta(seconds=2 * waking.HEAD_START_S):
+        await due.postpone(conn, timing.delivery_id, at, as_of=timing.status_at)
+        await engine.wake(conn, "publish", timing.delivery_id, at)
 
 
 async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
@@ -130,6 +159,7 @@ async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
             claim,
             not_before=None,
             faults=0,
+            pauses=0,
             restage=False,
             new_key=False,
             sentence="The worker that prepared it was stopped; another goes on from there.",

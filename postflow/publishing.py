@@ -14,7 +14,7 @@ nothing. HTTP never happens inside a transaction. docs/lifecycle.md draws the ar
 import asyncio
 import secrets
 from collections.abc import Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -23,12 +23,13 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, leaving, notices, outcomes, preparing, restoring, waking
+from postflow import access, arrows, db, due, leaving, notices, outcomes, preparing, restoring, turns
 from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry
-from postflow.models import AccountState, Delivery, DeliveryStatus, Outgoing, Receipt
+from postflow.models import Delivery, DeliveryStatus, Outgoing, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Platform
+from postflow.turns import Says
 
 log = structlog.stdlib.get_logger("postflow.publishing")
 
@@ -43,68 +44,71 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
 
     May be called moments before the date: all is read ahead, and at the instant one statement and one request remain.
     """
+    timing = await _timing(engine, delivery_id)
+    if timing is None:
+        return None
+    turn = timing.turn(engine.settings)
+    if turn.says is not Says.go:
+        await _not_now(engine, timing, turn)
+        return None
+    instant = asyncio.get_running_loop().time() + (turn.at - timing.now).total_seconds() + TIMER_MARGIN_S
+    is_stale = timing.status is DeliveryStatus.ready and timing.is_stale(timing.now)
+    if is_stale and not await _restage(engine, delivery_id, preparing.TOO_OLD):
+        return None
+    is_ready = timing.status is DeliveryStatus.ready and not is_stale
+    if not is_ready and await preparing.prepare(engine, delivery_id) is None:
+        return None
+    return await _send(engine, delivery_id, instant) or await _after_all(engine, delivery_id)
+
+
+async def _timing(engine: Engine, delivery_id: int) -> turns.Timing | None:
     async with engine.pool.connection() as conn:
-        timing = await due.timing(conn, delivery_id)
-    if timing and not timing.has_history:
-        await restoring.notice(engine)  # what it says of this one may be forgotten, not known: a look comes first
-        return None
-    if timing is None or not await _may_go(engine, timing):
-        return None
-    instant = _instant(engine, timing)
-    if timing.status is DeliveryStatus.ready and timing.is_stale(timing.now):
-        async with engine.pool.connection() as conn:
-            await arrows.restage(conn, delivery_id, preparing.TOO_OLD)
-            timing = timing.restaged()
-    if timing.status is DeliveryStatus.scheduled and await preparing.prepare(engine, delivery_id) is None:
-        return None
-    sent = await _send(engine, delivery_id, instant)
-    if sent is None:
-        await _wake_if_early(engine, delivery_id)
-    return sent
+        return await turns.timing(conn, delivery_id, engine.settings)
 
 
-def _instant(engine: Engine, timing: due.Timing) -> float | None:
-    """When to send, by the loop's clock; None when that is now."""
-    later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s)
-    if later is None:
-        return None
-    return asyncio.get_running_loop().time() + (later - timing.now).total_seconds() + TIMER_MARGIN_S
+async def _not_now(engine: Engine, timing: turns.Timing, turn: turns.Turn) -> None:
+    """What must wait gets its next wake-up; what came too late is told so."""
+    match turn.says:
+        case Says.wait:
+            await _come_back(engine, timing, turn.at)
+        case Says.too_late:
+            await _missed(engine, timing)
+        case Says.cut_off:
+            await _cut_off(engine, timing)
+        case Says.look:
+            await restoring.notice(engine)
+        case _:
+            pass
 
 
-async def _wake_if_early(engine: Engine, delivery_id: int) -> None:
-    """Refused by the database, whose clock was set back while we waited or which had another late post go first: nobody
-    else would come at its turn.
+async def _after_all(engine: Engine, delivery_id: int) -> Delivery | None:
+    """Still ready, so the database refused it. Where another of its instant goes first, that one is sent in its place: it
+    may have lost its own wake-up. Where the clock was set back or another late one went first, it comes back. Else one is
+    being sent, whose end wakes it.
     """
+    timing = await _timing(engine, delivery_id)
+    if timing is None or timing.status is not DeliveryStatus.ready:
+        return None
+    turn = timing.turn(engine.settings)
+    if turn.at > timing.now:
+        await _come_back(engine, timing, turn.at)
+    elif turn.says is Says.go and timing.ahead is not None:
+        return await publish(engine, timing.ahead)
+    return None
+
+
+async def _come_back(engine: Engine, timing: turns.Timing, at: datetime) -> None:
     async with db.async_transaction(engine.pool) as conn:
-        timing = await due.timing(conn, delivery_id)
-        if timing and timing.status is DeliveryStatus.ready:
-            later = timing.waits_until(timing.now, pace_s=engine.settings.pace_s)
-            if later is not None:
-                await due.postpone(conn, delivery_id, later, as_of=timing.status_at)
-                await engine.wake(conn, "publish", delivery_id, later)
+        await due.postpone(conn, timing.delivery_id, at, as_of=timing.status_at)
+        await engine.wake(conn, "publish", timing.delivery_id, at)
 
 
-async def _may_go(engine: Engine, timing: due.Timing) -> bool:
-    """Due, not too late, not held. What must wait gets its next wake-up; what came too late is told so."""
-    now = timing.now
-    if timing.status not in (DeliveryStatus.scheduled, DeliveryStatus.ready):
-        return False
-    if timing.account_state is AccountState.disconnected:
-        await _cut_off(engine, timing)
-        return False
-    if timing.lateness_s(now) > timing.grace_s(engine.settings):
-        await _missed(engine, timing)
-        return False
-    later = timing.waits_until(now, pace_s=engine.settings.pace_s)
-    if later is not None and later - now > timedelta(seconds=2 * waking.HEAD_START_S):
-        async with db.async_transaction(engine.pool) as conn:
-            await due.postpone(conn, timing.delivery_id, later, as_of=timing.status_at)
-            await engine.wake(conn, "publish", timing.delivery_id, later)
-        return False
-    return timing.account_is_active
+async def _restage(engine: Engine, delivery_id: int, sentence: str) -> Delivery | None:
+    async with engine.pool.connection() as conn:
+        return await arrows.restage(conn, delivery_id, sentence)
 
 
-async def _cut_off(engine: Engine, timing: due.Timing) -> None:
+async def _cut_off(engine: Engine, timing: turns.Timing) -> None:
     """Scheduled at the very moment its account was disconnected, or asked for again afterwards."""
     async with engine.pool.connection() as conn:
         delivery = await arrows.get(conn, timing.delivery_id)
@@ -117,8 +121,8 @@ async def _cut_off(engine: Engine, timing: due.Timing) -> None:
         await outcomes.give_up(engine, delivery, None, error)
 
 
-async def _missed(engine: Engine, timing: due.Timing) -> None:
-    late = timedelta(seconds=round(timing.lateness_s(timing.now)))
+async def _missed(engine: Engine, timing: turns.Timing) -> None:
+    late = timedelta(seconds=round(timing.lateness_s))
     sentence = f"It could not be published in time and is {late} late, longer than you allow. Nothing was sent."
     next_step = "Publish it now, or move it to another time."
     if not timing.account_is_active:
@@ -137,7 +141,7 @@ async def _missed(engine: Engine, timing: due.Timing) -> None:
 # -- the one visible request ---------------------------------------------------------------------------------
 
 
-async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Delivery | None:
+async def _send(engine: Engine, delivery_id: int, instant: float) -> Delivery | None:
     """ready → sending → …; the intent is in the database before the request leaves."""
     async with engine.pool.connection() as conn:
         delivery = await arrows.get(conn, delivery_id)
@@ -153,9 +157,8 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
         await outcomes.give_up(engine, delivery, None, error)
         return None
     if staged is None:
-        return None
-    if instant is not None:
-        await asyncio.sleep(instant - asyncio.get_running_loop().time())
+        return await _prepare_anew(engine, delivery_id)
+    await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
     departure = leaving.Departure(engine.settings.request_timeout_s)
     sending = await _claim_to_send(engine, delivery, claim, parcel)
@@ -165,12 +168,20 @@ async def _send(engine: Engine, delivery_id: int, instant: float | None) -> Deli
     return await _commit(engine, sending, claim, platform, parcel, staged, departure)
 
 
+async def _prepare_anew(engine: Engine, delivery_id: int) -> None:
+    """Another release prepared it, and this one cannot read what. Nothing was ever sent."""
+    async with db.async_transaction(engine.pool) as conn:
+        if await arrows.restage(conn, delivery_id, "Prepared by another release of PostFlow; preparing it anew."):
+            await engine.wake(conn, "publish", delivery_id, await db.async_now(conn))
+
+
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
     """It cannot be gathered right now. It stays ready; what is put off for too long is missed, with its story."""
     async with db.async_transaction(engine.pool) as conn:
         at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or PUT_OFF_S)
         await due.postpone(conn, delivery.id, at, as_of=delivery.status_at)
         await engine.wake(conn, "publish", delivery.id, at)
+        await outcomes.wake_what_waited(engine, conn, delivery)
     log.warning("put off", delivery=delivery.id, reason=passing.code, why=passing.sentence)
 
 
@@ -186,7 +197,6 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
                 lease_s,
                 parcel.payload_hash,
                 parcel.reply_to_remote_id,
-                late_s=due.LATE_S,
                 pace_s=engine.settings.pace_s,
             )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us

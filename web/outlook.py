@@ -76,6 +76,9 @@ def _when(delivery: Delivery, account: Account, due_at: datetime, now: datetime)
     throttled, pause = account.throttled_until, delivery.not_before
     if throttled and throttled > max(now, due_at):
         return Next("The network asked this account to wait. It goes out", throttled, ".")
+    uploads = account.uploads_throttled_until
+    if uploads and uploads > max(now, due_at) and uploads == delivery.wake_at:
+        return Next("The network asked to wait with pictures and videos. It goes out", uploads, ".")
     if pause and pause > max(now, due_at):
         return Next("It is tried again", pause, ".")
     if delivery.wake_at and delivery.wake_at > max(now, due_at):

@@ -10,7 +10,7 @@ from typing import Any
 from procrastinate import App, utils
 
 from postflow import config, db, pulse
-from worker import startup, staying, ticking, waiting
+from worker import engine, startup, staying, ticking, waiting
 from worker.listening import PunctualConnector, Room
 
 
@@ -27,6 +27,7 @@ class PostFlowApp(App):
         """
         settings = config.load()
         options = {"concurrency": settings.concurrency, "shutdown_graceful_timeout": settings.stop_s, **options}
+        engine.slots = options["concurrency"]
 
         async def begin() -> None:
             await asyncio.to_thread(startup.begin, settings, options)

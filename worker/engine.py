@@ -7,6 +7,8 @@ from postflow.engine import Engine, engine_over
 
 _lock = asyncio.Lock()
 _engine: Engine | None = None
+#: Jobs at a time, where the command says otherwise than the settings.
+slots: int | None = None
 
 
 async def ready() -> Engine:
@@ -20,6 +22,7 @@ async def ready() -> Engine:
 
 async def _opened() -> Engine:
     settings = config.load()
+    settings = settings.model_copy(update={"concurrency": slots or settings.concurrency})
     pool = db.async_pool(settings.database_url.get_secret_value(), max_size=settings.database_connections)
     await pool.open()
     return engine_over(settings, pool)

@@ -47,7 +47,7 @@ async def to_rest(
 
 async def run_due(engine: Engine, conn: psycopg.Connection) -> None:
     """Every job whose time has come, and those that they defer for now."""
-    while job := _due(conn):
+    while job := due_job(conn):
         story, delivery_id = job
         await STORIES[story](engine, delivery_id)
 
@@ -59,13 +59,14 @@ def pass_time(conn: psycopg.Connection, seconds: float) -> None:
         " first_sent_at = first_sent_at - %(by)s, first_absent_at = first_absent_at - %(by)s"
         " WHERE wake_at IS NOT NULL",
         "UPDATE rechecks SET look_at = look_at - %(by)s, since = since - %(by)s",
-        "UPDATE accounts SET throttled_until = throttled_until - %(by)s",
+        "UPDATE accounts SET throttled_until = throttled_until - %(by)s,"
+        " uploads_throttled_until = uploads_throttled_until - %(by)s",
         "UPDATE procrastinate_jobs SET scheduled_at = scheduled_at - %(by)s WHERE status = 'todo'",
     ):
         conn.execute(move.replace("%(by)s", "make_interval(secs => %(by)s)").encode(), {"by": seconds})
 
 
-def _due(conn: psycopg.Connection) -> tuple[str, int] | None:
+def due_job(conn: psycopg.Connection) -> tuple[str, int] | None:
     return conn.execute(
         """
         DELETE FROM procrastinate_jobs WHERE id = (

@@ -43,7 +43,14 @@ class Row(NamedTuple):
 
 NOW = datetime.now(UTC)
 RECEIPT = Receipt(remote_id="1", permalink=None)
-GIVEN_BACK: dict[str, Any] = {"not_before": None, "faults": 1, "restage": False, "new_key": False, "detail": {}}
+GIVEN_BACK: dict[str, Any] = {
+    "not_before": None,
+    "faults": 1,
+    "pauses": 0,
+    "restage": False,
+    "new_key": False,
+    "detail": {},
+}
 SENT_AGAIN: dict[str, Any] = {"not_before": None, "new_key": True, "restage": True, "settled": True}
 FAILED: dict[str, Any] = {"code": "no", "sentence": "It was refused.", "next_step": None, "detail": {}}
 #: Every function with a statement that moves a row, as its callers call it.
@@ -64,7 +71,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     ],
     "arrows.restage": [lambda row: arrows.restage(row.aconn, row.id, "Too old.")],
     "arrows.claim_to_send": [
-        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None, late_s=60, pace_s=0)
+        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None, pace_s=0)
     ],
     "arrows.mark_published": [
         lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),

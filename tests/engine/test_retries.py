@@ -179,21 +179,18 @@ FORMS: dict[str, Headers] = {
 }
 
 
-@pytest.mark.parametrize("refused", ["the upload", "the post"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("instance", NETWORKS)
 async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     instance: str,
     form: str,
-    refused: str,
     db: psycopg.Connection,
     engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
 ) -> None:
-    handle = f"{instance}-{form}-{refused}".replace(" ", "-").lower()
-    where = UPLOAD if refused == "the upload" else COMMIT
+    handle = f"{instance}-{form}-waits".replace(" ", "-").lower()
     account = await an_account(db, engine, sandbox, ada, instance, handle)
     other = await an_account(db, engine, sandbox, ada, instance, f"other-{handle}")
     pictures = [(a_picture(db, ada),) for _ in range(4)]
@@ -205,7 +202,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     assert await preparing.prepare(engine, ready.id)
 
     fault = sandbox.faults.add(
-        "status", account=handle, **where, status=429, body="json", headers=FORMS[form](), times=None
+        "status", account=handle, **COMMIT, status=429, body="json", headers=FORMS[form](), times=None
     )
     assert await publishing.publish(engine, first.id) is None
     heard = len(sandbox.ledger.requests(account=handle))
@@ -233,6 +230,56 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
         sandbox.ledger.times_published(f"{handle} {name}") == 1 for name in ("first", "second", "ready", "theirs")
     )
     assert db.execute("SELECT sum(faults) FROM deliveries").fetchone() == (0,), "waiting spends no attempt"
+
+
+@pytest.mark.parametrize("instance", NETWORKS)
+async def test_a_wait_asked_of_uploads_holds_what_has_something_to_upload_and_nothing_else(
+    instance: str,
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    handle = f"uploads-wait-{instance}"
+    account = await an_account(db, engine, sandbox, ada, instance, handle)
+    first, second, ready = (
+        scheduled(db, settings, ada, (account,), f"{handle} {name}", media=(a_picture(db, ada),))[0]
+        for name in ("first", "second", "ready")
+    )
+    without = [] if instance == "pixelfed" else scheduled(db, settings, ada, (account,), f"{handle} text")
+    assert await preparing.prepare(engine, ready.id)
+    fault = sandbox.faults.add(
+        "status", account=handle, **UPLOAD, status=429, body="json", headers={"Retry-After": "90"}, times=None
+    )
+    assert await publishing.publish(engine, first.id) is None
+    for one in (first, second) * 2:
+        await publishing.publish(engine, one.id)
+    assert fault.hits == 1, "what has something to upload is not tried while uploads wait"
+    for one in (ready, *without):
+        assert await publishing.publish(engine, one.id), "what has nothing to upload goes"
+    sandbox.faults.clear(fault)
+    lifetime.pass_time(db, 91)
+    await lifetime.run_due(engine, db)  # no sweep: each has a job for then
+    assert lifetime.states(db, [first.id, second.id]) == ["published"] * 2
+
+
+@pytest.mark.parametrize("where", [UPLOAD, COMMIT], ids=["the upload", "the post"])
+async def test_a_wait_of_unknown_length_is_a_minute_and_doubles(
+    where: dict[str, str],
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    handle = "untold-upload" if where is UPLOAD else "untold-post"
+    account = await an_account(db, engine, sandbox, ada, "mastodon", handle)
+    [delivery] = scheduled(db, settings, ada, (account,), handle, media=(a_picture(db, ada),))
+    fault = sandbox.faults.add("status", account=handle, **where, status=429, times=3)
+    found = await pauses(db, engine, delivery)
+    assert fault.hits == 3
+    assert [0.7 < pause / usual < 1.3 for pause, usual in zip(found, (60, 120, 240), strict=True)] == [True] * 3, found
 
 
 @pytest.mark.parametrize("instance", NETWORKS)
@@ -284,5 +331,7 @@ async def test_a_longer_wait_is_not_shortened_by_a_later_and_shorter_one(
     await later
     assert lifetime.states(db, [first.id, second.id]) == ["scheduled", "scheduled"]
     assert len(sandbox.ledger.requests(account=handle, method="POST", path="/media")) == 2, "both were told to wait"
-    held = db.execute("SELECT throttled_until - now() > interval '500 s' FROM accounts WHERE id = %s", [account])
+    held = db.execute(
+        "SELECT uploads_throttled_until - now() > interval '500 s' FROM accounts WHERE id = %s", [account]
+    )
     assert held.fetchone() == (True,)

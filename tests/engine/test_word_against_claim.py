@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due, outgoing, preparing, publishing, scheduling, sweeping, waking
+from postflow import arrows, config, deliveries, outgoing, preparing, publishing, scheduling, sweeping, turns, waking
 from postflow.engine import Engine
 from postflow.errors import Conflict
 from postflow.models import Receipt
@@ -61,12 +61,27 @@ async def test_what_a_person_asks_for_again_is_not_overwritten_by_an_older_verdi
     [delivery] = scheduled(db, settings, ada, (account,), "wanted after all")
     db.execute("UPDATE posts SET post_date = now() - interval '8 hours'")
     async with engine.pool.connection() as conn:
-        judged = await due.timing(conn, delivery.id)
-        assert judged and judged.lateness_s(judged.now) > judged.grace_s(settings)
+        judged = await turns.timing(conn, delivery.id, engine.settings)
+        assert judged and judged.lateness_s > judged.grace_s(settings)
         with db.transaction():
             scheduling.publish_now(db, ada, delivery.post_id, now=datetime.now(UTC))
         assert await arrows.mark_missed(conn, delivery.id, "Too late.", "Move it.", as_of=judged.status_at) is None
     assert await publishing.publish(engine, delivery.id)
+
+
+async def test_a_part_whose_thread_is_asked_for_again_is_not_missed_by_an_older_verdict(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "wanted-whole")
+    first, second = scheduled(db, settings, ada, (account,), "wanted whole", thread=("wanted whole, too",))
+    db.execute("UPDATE posts SET post_date = now() - interval '8 hours'")
+    db.execute("UPDATE deliveries SET status = 'failed', error = 'no', wake_at = NULL WHERE id = %s", [first.id])
+    async with engine.pool.connection() as conn:
+        judged = await turns.timing(conn, second.id, engine.settings)
+        assert judged and judged.turn(settings).says is turns.Says.too_late
+        with db.transaction():
+            scheduling.retry(db, ada, first.id, now=datetime.now(UTC))
+        assert await arrows.mark_missed(conn, second.id, "Too late.", "Move it.", as_of=judged.status_at) is None
 
 
 async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
@@ -79,8 +94,8 @@ async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
     db.execute("UPDATE deliveries SET sent_at = now() WHERE id = %s", [posts[0].id])  # something has just gone out
     await asyncio.gather(*(publishing.publish(engine, one.id) for one in posts))
     assert sum(status_of(db, one) == "published" for one in posts) == 0
-    turns = db.execute("SELECT wake_at FROM deliveries ORDER BY id").fetchall()
-    gaps = [(after[0] - before[0]).total_seconds() for before, after in itertools.pairwise(turns)]
+    wakes = db.execute("SELECT wake_at FROM deliveries ORDER BY id").fetchall()
+    gaps = [(after[0] - before[0]).total_seconds() for before, after in itertools.pairwise(wakes)]
     assert all(abs(gap - settings.pace_s) < 0.5 for gap in gaps), gaps
     db.execute("UPDATE deliveries SET sent_at = NULL, status_at = clock_timestamp()")
     await asyncio.gather(*(publishing.publish(engine, one.id) for one in posts))

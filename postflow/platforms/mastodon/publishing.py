@@ -77,6 +77,9 @@ class Publishing(Speaking):
                 next_step="Replace it, then try again.",
                 detail=error.detail,
             ) from None
+        except Throttled as error:
+            error.only_uploads = True  # Mastodon takes 30 in half an hour, and statuses all the same
+            raise
         if not body.get("id"):
             raise Retry("The server took a picture but did not say where it put it.", code="no_id")
         ready = answer.status_code != 202 or not outgoing.server.capabilities.async_media
