@@ -39,11 +39,7 @@ async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settin
         login = await accounts.login(conn, delivery.account_id, settings.encryption_keys)
         server = await _server(conn, login.account)
         wanted = await _wanted(conn, content, server)
-        missing = [one for one in wanted if one.recipe and not await _is_made(conn, one)]
-    for one in missing:
-        await _make(pool, one)
-    async with pool.connection() as conn:
-        media = tuple([await _fitted(conn, one, settings, with_data=with_data) for one in wanted])
+    media = tuple([await _fitted(pool, one, settings, with_data=with_data) for one in wanted])
     return Outgoing(
         delivery_id=delivery.id,
         login=login,
@@ -140,8 +136,10 @@ async def _facts(conn: AsyncConnection, media_id: int) -> Media:
     return media
 
 
-async def _fitted(conn: AsyncConnection, wanted: Wanted, settings: Settings, *, with_data: bool) -> OutgoingMedia:
-    file = await _file(conn, wanted.media.id, wanted.key, with_data=with_data)
+async def _fitted(pool: AsyncConnectionPool, wanted: Wanted, settings: Settings, *, with_data: bool) -> OutgoingMedia:
+    async with pool.connection() as conn:
+        file = await _file(conn, wanted.media.id, wanted.key, with_data=with_data)
+    file = file or await _made(pool, wanted)
     if file is None:
         raise Refused("A picture of this post is gone.", code="media_gone", next_step="Edit the post and add it again.")
     return OutgoingMedia(
@@ -161,17 +159,16 @@ def _recipe(content: Content, media: Media, server: Server, first: Media) -> pic
         raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
 
 
-async def _is_made(conn: AsyncConnection, wanted: Wanted) -> bool:
-    return await _file(conn, wanted.media.id, wanted.key, with_data=False) is not None
-
-
-async def _make(pool: AsyncConnectionPool, wanted: Wanted) -> None:
-    """Kept for the next account with the same needs. Two workers may make the same one: the first stays."""
-    assert wanted.recipe
+async def _made(pool: AsyncConnectionPool, wanted: Wanted) -> dict[str, Any] | None:
+    """As `_file`, and kept for the next account with the same needs. Two workers may make the same one: the first stays.
+    None where there is nothing to make it from.
+    """
+    if wanted.recipe is None:
+        return None
     async with pool.connection() as conn:
         original = await _file(conn, wanted.media.id, "", with_data=True)
     if original is None:
-        return
+        return None
     try:
         rendition = await asyncio.to_thread(pictures.render, original["data"], wanted.recipe)
     except Invalid as unfit:
@@ -183,15 +180,9 @@ async def _make(pool: AsyncConnectionPool, wanted: Wanted) -> None:
             VALUES (%(media_id)s, %(recipe)s, %(mime)s, %(width)s, %(height)s, %(data)s)
             ON CONFLICT (media_id, recipe) DO NOTHING
             """,
-            {
-                "media_id": wanted.media.id,
-                "recipe": wanted.recipe.key,
-                "mime": rendition.mime,
-                "width": rendition.width,
-                "height": rendition.height,
-                "data": rendition.data,
-            },
+            {"media_id": wanted.media.id, "recipe": wanted.key, **rendition.model_dump()},
         )
+    return {**rendition.model_dump(), "size_bytes": len(rendition.data)}
 
 
 async def _file(conn: AsyncConnection, media_id: int, recipe: str, *, with_data: bool) -> dict[str, Any] | None:

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 from psycopg import Connection
+from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from postflow import deliveries
-from postflow.errors import NotFound
+from postflow.errors import Invalid, NotFound
 from postflow.models import Account, Content, Delivery, NewPost, Post
 
 COLUMNS: LiteralString = """
@@ -17,8 +18,12 @@ COLUMNS: LiteralString = """
 """
 _ACCOUNT_COLUMNS: LiteralString = """
     a.id, a.user_id, a.platform, a.base_url, a.remote_id, a.handle, a.display_name, a.avatar_url, a.profile_url,
-    a.state, a.state_reason, a.token_expires_at, a.throttled_until, a.verified_at, a.created_at
+    a.state, a.state_reason, a.token_expires_at, a.throttled_until, a.uploads_throttled_until, a.verified_at,
+    a.created_at
 """
+
+
+MEDIA_GONE = "One of the pictures is gone. Remove it and add it again."
 
 
 class Line(NamedTuple):
@@ -172,8 +177,12 @@ def _stored(new: NewPost, content: Content, *, draft: bool) -> dict[str, object]
 
 
 def _link_media(conn: Connection, post: Post) -> None:
-    """So that an upload in use is never purged."""
-    conn.execute(
-        "INSERT INTO post_media (post_id, media_id) SELECT %(post_id)s, unnest(%(ids)s::bigint[]) ON CONFLICT DO NOTHING",
-        {"post_id": post.id, "ids": [attachment.media_id for attachment in post.content.attachments]},
-    )
+    """So that an upload in use is never purged. Raises Invalid for one that was purged a moment ago."""
+    try:
+        conn.execute(
+            "INSERT INTO post_media (post_id, media_id) SELECT %(post_id)s, unnest(%(ids)s::bigint[])"
+            " ON CONFLICT DO NOTHING",
+            {"post_id": post.id, "ids": [attachment.media_id for attachment in post.content.attachments]},
+        )
+    except ForeignKeyViolation:
+        raise Invalid({"media": MEDIA_GONE}) from None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from psycopg import Connection
 
-from postflow import accounts, media, platforms, risks, servers
+from postflow import accounts, media, platforms, posts, risks, servers
 from postflow.config import Settings
 from postflow.errors import Invalid, NotFound
 from postflow.models import Account, AccountState, Content, Media, NewPost, Problem, Server
@@ -164,5 +164,5 @@ def own_media(conn: Connection, user_id: int, said: Sequence[Content]) -> dict[i
     ids = {attachment.media_id for content in said for attachment in content.attachments}
     found = media.get_many(conn, user_id, list(ids))
     if len(found) != len(ids):
-        raise Invalid({"media": "One of the pictures is gone. Remove it and add it again."})
+        raise Invalid({"media": posts.MEDIA_GONE})
     return {one.id: one for one in found}

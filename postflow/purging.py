@@ -7,6 +7,7 @@ way, jobs that wait or run.
 from typing import LiteralString, NamedTuple
 
 from psycopg import AsyncConnection
+from psycopg.errors import ForeignKeyViolation
 
 from postflow import pictures
 from postflow.config import Settings
@@ -39,7 +40,10 @@ async def _all(conn: AsyncConnection, kind: Kind, keep_s: int) -> int:
     removed = 0
     while True:
         params = {"keep": keep_s, "bite": kind.bite, "thumbnail": pictures.THUMBNAIL.key}
-        done = await conn.execute(kind.query, params)
+        try:
+            done = await conn.execute(kind.query, params)
+        except ForeignKeyViolation:
+            continue  # somebody has begun to use one of them: the next bite leaves it
         removed += done.rowcount
         if done.rowcount < kind.bite:
             return removed

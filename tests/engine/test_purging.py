@@ -1,10 +1,17 @@
 """What the purge removes, and what it must never remove."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import cast
+
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
-from postflow import config, publishing, purging
+from postflow import config, outgoing, publishing, purging
 from postflow.engine import Engine
+from postflow.errors import Invalid
 from postflow.purging import KINDS
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -21,6 +28,10 @@ def count(db: psycopg.Connection, query: str) -> int:
     row = db.execute(query.encode()).fetchone()
     assert row
     return row[0]
+
+
+def count_waiting(conn: psycopg.Connection) -> int:
+    return count(conn, "SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
 @pytest.fixture
@@ -141,3 +152,62 @@ async def test_of_each_other_kind_the_old_goes_and_the_fresh_stays(
     assert await purged(engine, kind) == 0
     db.execute(old.encode())
     assert await purged(engine, kind) == 1
+
+
+async def test_an_upload_that_somebody_begins_to_use_at_that_moment_stays_and_the_purge_goes_on(
+    engine: Engine, db: psycopg.Connection, database_url: str, ada: int
+) -> None:
+    used, orphan = a_picture(db, ada), a_picture(db, ada)
+    db.execute(f"UPDATE media SET created_at = {AGES_AGO}".encode())
+    db.execute("INSERT INTO sessions (token_hash, user_id, expires_at) VALUES ('a', %s, now() - interval '1 s')", [ada])
+    with psycopg.connect(database_url) as window:
+        window.execute(
+            "WITH draft AS (INSERT INTO posts (user_id, content, time_zone, draft_account_ids)"
+            " VALUES (%s, '{}', 'UTC', '{}') RETURNING id) INSERT INTO post_media SELECT id, %s FROM draft",
+            [ada, used],
+        )
+        purging_now = asyncio.create_task(purged(engine, "sessions"))
+        while not count_waiting(db):
+            assert not purging_now.done()
+            await asyncio.sleep(0.01)
+        window.commit()
+    assert await purging_now == 1
+    assert {row[0] for row in db.execute("SELECT id FROM media").fetchall()} == {used}
+    assert orphan != used
+
+
+async def test_whoever_uses_an_upload_that_is_purged_at_that_moment_is_told_so(
+    engine: Engine, db: psycopg.Connection, database_url: str, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "too-late-a-use")
+    picture = a_picture(db, ada)
+    with psycopg.connect(database_url) as purge:
+        purge.execute("DELETE FROM media WHERE id = %s", [picture])
+        using = asyncio.create_task(
+            asyncio.to_thread(scheduled, db, settings, ada, (account,), "used too late", media=(picture,))
+        )
+        while not count_waiting(purge):
+            assert not using.done()
+            await asyncio.sleep(0.01)
+        purge.commit()
+    with pytest.raises(Invalid, match="is gone"):
+        await using
+
+
+async def test_a_rendition_that_is_purged_while_it_is_gathered_is_made_anew_from_the_original(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "mastodon", "purged-meanwhile")
+    [delivery] = scheduled(db, settings, ada, (account,), "purged meanwhile", media=(a_picture(db, ada),))
+
+    class Purging:
+        """A purge before each use of a connection."""
+
+        @contextlib.asynccontextmanager
+        async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+            async with engine.pool.connection() as conn:
+                await conn.execute("DELETE FROM media_files WHERE recipe <> ''")
+                yield conn
+
+    parcel = await outgoing.gather(cast("AsyncConnectionPool", Purging()), delivery, settings, with_data=True)
+    assert parcel.media[0].data
