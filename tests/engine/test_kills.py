@@ -117,7 +117,7 @@ async def test_a_lost_text_is_looked_up_by_its_words_whichever_step_the_looking_
     account = await an_account(db, loop.engine, sandbox, ada, instance, f"killed-reading-{fault}")
     unguarded = instance == "gotosocial" and fault == "drop_before"  # knows no key, and a text has no uploads
     if unguarded:
-        loop.ends = kills.LEFT_OPEN
+        loop.ends, loop.stride_s = kills.LEFT_OPEN, 160  # it is looked for during five minutes
 
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (account,), text)
