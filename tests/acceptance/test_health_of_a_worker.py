@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 
 from postflow import cli, config, pulse
 from tests.acceptance.test_workers import COMMAND, until
-from tests.engine.conftest import sandbox, settings
+from tests.engine.conftest import settings
 
-__all__ = ["sandbox", "settings"]
+__all__ = ["settings"]
 
 WORKERS = "SELECT count(*) FROM procrastinate_workers"
 #: A worker with a task that holds up its loop.

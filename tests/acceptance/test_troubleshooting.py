@@ -19,14 +19,14 @@ from postflow import config
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
-from tests.engine.conftest import ada, an_account, engine, sandbox, scheduled, settings
+from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 from web import app as web_app
 from web import database
 
 #: Two dozen programs are started one after another.
 pytestmark = pytest.mark.timeout(400)
 
-__all__ = ["ada", "engine", "sandbox", "settings", "start_worker"]
+__all__ = ["ada", "engine", "settings", "start_worker"]
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "troubleshooting.md").read_text()

@@ -31,13 +31,6 @@ Figures = Callable[[], dict[str, float]]
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Of its own: all that its ledger holds is this test's."""
-    with Sandbox.start(port=0) as running:
-        yield running
-
-
-@pytest.fixture
 def figures(settings: config.Settings) -> Iterator[Figures]:
     """`figures()["postflow_outcomes_total{network="mastodon",outcome="failed"}"]`, asked anew each time."""
     app = web_app.create_app(settings.model_copy(update={"metrics_token": SecretStr("let-me-see")}))
