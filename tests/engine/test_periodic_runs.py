@@ -65,7 +65,7 @@ async def test_a_run_is_noted_with_what_it_counted(
     await noted(sweep)()
     run = run_of(db, "sweep")
     assert before.outcome is None
-    assert (run.outcome, run.said) == ("done", "sending 0, preparing 0, asleep 1, held 0, forgotten 0")
+    assert (run.outcome, run.said) == ("done", "sending 0, preparing 0, asleep 1, held 0, forgotten 0, rechecks 0")
     assert run.began_at and run.ended_at and run.began_at <= run.ended_at
 
 
