@@ -11,10 +11,10 @@ import structlog
 from psycopg_pool import AsyncConnectionPool
 from pydantic import SecretStr
 
-from postflow import accounts, db, notices
+from postflow import accounts, db, notices, platforms
 from postflow.config import Settings
-from postflow.engine import kept
-from postflow.errors import PublishError, Retry, Unauthorized
+from postflow.engine import Engine, kept
+from postflow.errors import NotFound, PublishError, Retry, Unauthorized
 from postflow.models import Login
 from postflow.platforms import answers
 
@@ -22,21 +22,37 @@ log = structlog.stdlib.get_logger("postflow.access")
 
 
 @contextlib.asynccontextmanager
-async def watched(pool: AsyncConnectionPool, settings: Settings, login: Login) -> AsyncIterator[None]:
+async def watched(engine: Engine, login: Login) -> AsyncIterator[None]:
     """Around every call to a network: a dead token is the account's trouble, not only this post's, and what a network
     says of a failure is told on without the secrets it may repeat.
 
-    Passes PublishError on; in the place of Unauthorized it raises Retry when there is a newer token to try with.
+    Passes PublishError on; in the place of Unauthorized it raises Retry when there is a newer token to try with, and when
+    it was not the network that said so.
     """
     try:
         with discreetly(login):
             yield
     except Unauthorized as error:
-        if await end(pool, settings, login, error.sentence):
+        if not await is_the_network(engine, login):
+            raise turned_away(error) from None
+        if await end(engine.pool, engine.settings, login, error.sentence):
             raise
         raise Retry(
             "The account's access was renewed meanwhile.", retry_in_s=1, code="renewed", detail=error.detail
         ) from None
+
+
+async def is_the_network(engine: Engine, login: Login) -> bool:
+    """A gateway that turns away whoever comes says nothing of this token."""
+    try:
+        return await platforms.get(login.account.platform).is_itself(engine.http, login.account.base_url)
+    except NotFound:
+        return True
+
+
+def turned_away(error: Unauthorized) -> Retry:
+    sentence = "Something in front of the server turned PostFlow away."
+    return Retry(sentence, code="turned_away", detail=error.detail)
 
 
 @contextlib.contextmanager

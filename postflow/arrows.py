@@ -17,6 +17,9 @@ from postflow import turns
 from postflow.deliveries import COLUMNS, told
 from postflow.models import Delivery, Receipt, storable
 
+#: What to do about a post that is out, and lacks something.
+INCOMPLETE = "Look at it there: put right what is missing, or delete it there and publish it once more."
+
 #: The person may have cancelled, moved or edited; the account may wait or be cut off.
 _MAY_GO: LiteralString = (
     """
@@ -167,6 +170,7 @@ async def claim_to_send(
     claim: str,
     lease_s: float,
     payload_hash: str,
+    likeness: str,
     reply_to: str | None,
     *,
     pace_s: float,
@@ -178,13 +182,15 @@ async def claim_to_send(
     joined with is not), when another of the account's goes first, or when one is being sent: whoever finishes that one
     wakes the next (`turns.next_waiting`). What is late keeps `pace_s` to the account's late post before. A part of a thread
     waits for the part before it, and `reply_to` must be that part as it went out: what was gathered before it did would
-    leave without its parent.
+    leave without its parent. Raises UniqueViolation where another one was claimed in the same instant, and while it is
+    not known whether one that is alike is out.
     """
     return await _told(
         conn,
         """
         UPDATE deliveries SET status = 'sending', status_at = clock_timestamp(), claim = %(claim)s,
                attempt_no = attempt_no + 1, sent_at = moment.at, payload_hash = %(payload_hash)s,
+               likeness = %(likeness)s,
                first_sent_at = coalesce(first_sent_at, moment.at), looks = 0, absent_looks = 0,
                first_absent_at = NULL, wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
           FROM posts p, (SELECT clock_timestamp() AS at) moment
@@ -213,6 +219,7 @@ async def claim_to_send(
             "revision": delivery.revision,
             "status_at": delivery.status_at,
             "payload_hash": payload_hash,
+            "likeness": likeness,
             "reply_to": reply_to,
             "late_s": turns.LATE_S,
             "pace_s": pace_s,
@@ -235,7 +242,8 @@ async def mark_published(
         UPDATE deliveries SET status = 'published', status_at = clock_timestamp(), claim = NULL, wake_at = NULL,
                published_at = CASE WHEN %(lookup)s THEN coalesce(sent_at, clock_timestamp()) ELSE clock_timestamp() END,
                remote_id = %(remote_id)s, permalink = %(permalink)s, notes = %(notes)s,
-               error = NULL, error_code = NULL, next_step = NULL
+               error = %(shortfall)s, error_code = CASE WHEN %(shortfall)s::text IS NOT NULL THEN 'incomplete' END,
+               next_step = CASE WHEN %(shortfall)s::text IS NOT NULL THEN %(next_step)s END
          WHERE id = %(id)s AND revision = %(revision)s
            AND (status = 'unknown' OR (attempt_no <= %(attempt_no)s
                 AND status IN ('scheduled', 'preparing', 'ready', 'sending', 'attention')))
@@ -246,6 +254,8 @@ async def mark_published(
             "remote_id": receipt.remote_id,
             "permalink": receipt.permalink,
             "notes": list(receipt.notes),
+            "shortfall": receipt.shortfall,
+            "next_step": INCOMPLETE,
         },
         sentence,
         {"notes": list(receipt.notes)} if receipt.notes else {},

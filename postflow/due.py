@@ -37,6 +37,15 @@ async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime, *, 
     )
 
 
+async def hold(conn: AsyncConnection, delivery_id: int, until: datetime, *, as_of: datetime) -> None:
+    """As `postpone`, and meanwhile it stands in nobody's way."""
+    await conn.execute(
+        "UPDATE deliveries SET wake_at = %(until)s, not_before = %(until)s"
+        " WHERE id = %(id)s AND status IN ('scheduled', 'ready') AND status_at = %(as_of)s",
+        {"id": delivery_id, "until": until, "as_of": as_of},
+    )
+
+
 async def throttle(conn: AsyncConnection, account_id: int, until: datetime, *, only_uploads: bool) -> None:
     """The whole account waits, or what it has to upload, so that one post's 429 is not asked for by the others, too."""
     await conn.execute(
@@ -67,14 +76,16 @@ async def uploads_to(conn: AsyncConnection, delivery_id: int) -> str | None:
 
 
 async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozenset[str]:
-    """What other deliveries of this account are known to be: never adopt one of these."""
+    """What other deliveries to this account of the network are known to be, whoever has connected it: never adopt one of
+    these.
+    """
     rows = await conn.execute(
         """
-        SELECT remote_id FROM deliveries
-         WHERE account_id = %(account_id)s AND id <> %(id)s AND remote_id IS NOT NULL
-           AND published_at > %(since)s::timestamptz - interval '1 day'
+        SELECT other.remote_id FROM deliveries d JOIN deliveries other ON other.place = d.place AND other.id <> d.id
+         WHERE d.id = %(id)s AND other.remote_id IS NOT NULL
+           AND other.published_at > %(since)s::timestamptz - interval '1 day'
         """,
-        {"account_id": delivery.account_id, "id": delivery.id, "since": delivery.first_sent_at},
+        {"id": delivery.id, "since": delivery.first_sent_at},
     )
     return frozenset(row[0] for row in await rows.fetchall())
 
@@ -88,6 +99,44 @@ async def waits_for_its_part_before(conn: AsyncConnection, delivery: Delivery) -
                 WHERE p.id = %(post_id)s AND b.account_id = %(account_id)s AND b.status <> 'published')
             """,
             {"post_id": delivery.post_id, "account_id": delivery.account_id},
+        )
+    ).fetchone()
+    return bool(row and row[0])
+
+
+async def is_rivalled(conn: AsyncConnection, delivery: Delivery) -> bool:
+    """Another post that could be taken for this one was sent, not long before it or since, and nobody knows as what it is
+    out, or whether.
+    """
+    row = await (
+        await conn.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM deliveries d JOIN accounts mine ON mine.id = d.account_id
+                  JOIN accounts a ON (a.platform, a.base_url, a.remote_id) = (mine.platform, mine.base_url, mine.remote_id)
+                  JOIN deliveries other ON other.account_id = a.id AND other.id <> d.id
+                 WHERE d.id = %(id)s AND other.likeness = d.likeness AND other.remote_id IS NULL
+                   AND other.sent_at > d.first_sent_at - interval '1 hour'
+                   AND (other.status IN ('attention', 'published')
+                        OR (other.status IN ('scheduled', 'preparing', 'ready') AND other.first_sent_at IS NOT NULL)))
+            """,
+            {"id": delivery.id},
+        )
+    ).fetchone()
+    return bool(row and row[0])
+
+
+async def alike_in_doubt(conn: AsyncConnection, delivery: Delivery, likeness: str) -> bool:
+    """Another post that could be taken for this one is being looked for, or sent for somebody else."""
+    row = await (
+        await conn.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM deliveries d JOIN deliveries other ON other.place = d.place AND other.id <> d.id
+                 WHERE d.id = %(id)s AND other.likeness = %(likeness)s
+                   AND (other.status = 'unknown' OR (other.status = 'sending' AND other.account_id <> d.account_id)))
+            """,
+            {"id": delivery.id, "likeness": likeness},
         )
     ).fetchone()
     return bool(row and row[0])

@@ -432,6 +432,8 @@ class Outgoing(Value):
     reply_to_remote_id: str | None
     idempotency_key: str
     payload_hash: str
+    #: the same for posts that a look on the network could take for each other
+    likeness: str = ""
     #: since the first request for this revision that may have been carried out; None when there was none
     sent_ago_s: float | None = None
     #: when this was gathered, by the database's clock, and by this machine's that is never set
@@ -456,7 +458,8 @@ class Attempt(Value):
     looks: int  # how often the network was asked already
     absent_looks: int  # how often it said "not there", and never anything else in between
     first_absent_at: datetime | None
-    taken_remote_ids: frozenset[str]  # already adopted by other deliveries of this account
+    taken_remote_ids: frozenset[str]  # what other deliveries are known to be, whoever of us has connected this account
+    rivalled: bool = False  # another post with the same words may be what is found: words alone do not tell
     error_code: str = ""  # why its outcome is not known
     still_ours_s: float = (
         65.0  # so long after `sent_at` something of it may still be on its way (`leaving.still_ours_s`)
@@ -470,6 +473,7 @@ class Receipt(Value):
     remote_id: str | None
     permalink: str | None = None
     notes: tuple[str, ...] = ()
+    shortfall: str | None = None  # what its person has to know of at once, such as a picture that is not there
 
 
 class Found(Value):

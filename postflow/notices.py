@@ -87,6 +87,17 @@ async def not_published(conn: AsyncConnection, settings: Settings, delivery: Del
     """failed, attention, missed: once each time it comes to that. None: somebody else moved it."""
     if delivery is None:
         return
+    happened = {"attention": "Please look at a post on", "missed": "A post missed its time on"}
+    subject = happened.get(delivery.status, "A post was not published on")
+    await _of_delivery(conn, settings, delivery, f"delivery-{delivery.status}", subject)
+
+
+async def incomplete(conn: AsyncConnection, settings: Settings, delivery: Delivery) -> None:
+    """published, but the network left out something of it."""
+    await _of_delivery(conn, settings, delivery, "delivery-incomplete", "A post went out incomplete on")
+
+
+async def _of_delivery(conn: AsyncConnection, settings: Settings, delivery: Delivery, kind: str, subject: str) -> None:
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
             """
@@ -99,13 +110,12 @@ async def not_published(conn: AsyncConnection, settings: Settings, delivery: Del
         row = await cursor.fetchone()
     if row is None:
         return
-    happened = {"attention": "Please look at a post on", "missed": "A post missed its time on"}
     await _write(
         conn,
         row["user_id"],
         f"{delivery.status}:{delivery.id}:{delivery.status_at.timestamp():.6f}",
-        f"delivery-{delivery.status}",
-        f"{happened.get(delivery.status, 'A post was not published on')} {row['handle']}",
+        kind,
+        f"{subject} {row['handle']}",
         [
             f"“{row['text']}”" if row["text"] else "A post without text",
             *(line for line in (delivery.error, delivery.next_step) if line),

@@ -54,10 +54,14 @@ async def published(
 @kept
 async def _write_published(engine: Engine, delivery: Delivery, receipt: Receipt, *, found: bool) -> Delivery | None:
     sentence = "Found on the network: it had gone out." if found else "Published."
+    if receipt.shortfall:
+        sentence = f"{sentence} {receipt.shortfall}"
     async with db.async_transaction(engine.pool) as conn:
         done = await arrows.mark_published(conn, delivery, receipt, sentence=sentence, lookup=found)
         if done and done.attempt_no > 1:
             await rechecking.plan(conn, done)
+        if done and receipt.shortfall:
+            await notices.incomplete(conn, engine.settings, done)
         await wake_what_waited(engine, conn, delivery)
         return done or await _known_already(conn, delivery, receipt)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import re
 import time
+import unicodedata
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
@@ -49,6 +51,7 @@ async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settin
         reply_to_remote_id=row["reply_to_remote_id"],
         idempotency_key=delivery.idempotency_key,
         payload_hash=_hash(content, media, row["reply_to_remote_id"]),
+        likeness=_likeness(content, media, server),
         sent_ago_s=row["sent_ago_s"],
         gathered_at=row["gathered_at"],
         gathered_s=gathered_s,
@@ -202,3 +205,14 @@ def _hash(content: Content, media: tuple[OutgoingMedia, ...], reply_to: str | No
     """What was sent, to tell one attempt's payload from another's."""
     said = [content.model_dump_json(), reply_to or "", *(f"{one.media_id}:{one.size_bytes}" for one in media)]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def _likeness(content: Content, media: tuple[OutgoingMedia, ...], server: Server) -> str:
+    """The same for posts that a look could take for each other. Coarser than any platform compares words: no case, no
+    signs, no mentions, which servers write in their own way. Uploads tell posts apart where a status keeps their ids.
+    """
+    words = re.sub(
+        r"@[\w.@-]+", " ", unicodedata.normalize("NFKC", f"{content.text} {content.spoiler_text}").casefold()
+    )
+    kept = [str(one.media_id) for one in media] if server.capabilities.keeps_media_ids else []
+    return hashlib.sha256("\n".join([re.sub(r"[\W_]+", "", words), *kept]).encode()).hexdigest()

@@ -115,7 +115,7 @@ async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
                 raise ClaimLost
         engine.reached("checkpoint")
 
-    async with access.watched(engine.pool, engine.settings, parcel.login):
+    async with access.watched(engine, parcel.login):
         return await platform.prepare(engine.http, parcel, staged_state(platform, delivery), checkpoint)
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from postflow import access, arrows, db, due, leaving, notices, outcomes, preparing, restoring, turns
 from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
-from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry
+from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost
 from postflow.models import Delivery, DeliveryStatus, Outgoing, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Platform
@@ -37,6 +37,10 @@ log = structlog.stdlib.get_logger("postflow.publishing")
 SEND_MARGIN_S = 15.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
 TIMER_MARGIN_S = 0.0003
+#: Between two tries of a post while another that could be taken for it is looked for.
+ALIKE_S = 10.0
+#: What was prepared is asked about until so long before the date; after it, for so long.
+ASK_MARGIN_S, LONGEST_ASKING_S = 0.02, 1.0
 
 
 async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
@@ -158,6 +162,8 @@ async def _send(engine: Engine, delivery_id: int, instant: float) -> Delivery | 
         return None
     if staged is None:
         return await _prepare_anew(engine, delivery_id)
+    if not await _still_staged(engine, delivery, platform, parcel, staged, instant):
+        return None
     await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
     departure = leaving.Departure(engine.settings.request_timeout_s)
@@ -173,6 +179,26 @@ async def _prepare_anew(engine: Engine, delivery_id: int) -> None:
     async with db.async_transaction(engine.pool) as conn:
         if await arrows.restage(conn, delivery_id, "Prepared by another release of PostFlow; preparing it anew."):
             await engine.wake(conn, "publish", delivery_id, await db.async_now(conn))
+
+
+async def _still_staged(
+    engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, staged: BaseModel, instant: float
+) -> bool:
+    """Asked in the head start: no post gets later by it. What cannot be told in time is left to the request."""
+    if parcel.sent_before:  # whoever may have been published keeps what it was sent with
+        return True
+    now = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(instant - ASK_MARGIN_S if instant > now else now + LONGEST_ASKING_S):
+            await platform.still_staged(engine.http, parcel, staged)
+    except StageLost as lost:
+        async with db.async_transaction(engine.pool) as conn:
+            if await arrows.restage(conn, delivery.id, lost.sentence):
+                await engine.wake(conn, "publish", delivery.id, await db.async_now(conn))
+        return False
+    except (PublishError, TimeoutError) as error:
+        log.info("not asked", delivery=delivery.id, why=str(error) or "no time")
+    return True
 
 
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
@@ -196,10 +222,12 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
                 claim,
                 lease_s,
                 parcel.payload_hash,
+                parcel.likeness,
                 parcel.reply_to_remote_id,
                 pace_s=engine.settings.pace_s,
             )
     except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
+        await _wait_for_alike(engine, delivery, parcel)
         return None
     except (*DATABASE_GONE, asyncio.CancelledError) as end:
         if isinstance(end, PoolTimeout) or not _is_unheard(end):
@@ -207,6 +235,16 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
         would_be = delivery.model_copy(update={"attempt_no": delivery.attempt_no + 1})
         await to_the_end(outcomes.intent_unheard(engine, would_be, claim))
         raise
+
+
+async def _wait_for_alike(engine: Engine, delivery: Delivery, parcel: Outgoing) -> None:
+    """Sent now, nobody could tell later which of the two is the one that is out."""
+    async with db.async_transaction(engine.pool) as conn:
+        if await due.alike_in_doubt(conn, delivery, parcel.likeness):
+            at = await db.async_now(conn) + timedelta(seconds=ALIKE_S)
+            await due.hold(conn, delivery.id, at, as_of=delivery.status_at)
+            await engine.wake(conn, "publish", delivery.id, at)
+            log.info("waits for one that is alike", delivery=delivery.id)
 
 
 def _is_unheard(end: BaseException) -> bool:
@@ -228,7 +266,7 @@ async def _commit(
     gone and sends nothing any more, whoever has taken up the row since.
     """
     try:
-        async with access.watched(engine.pool, engine.settings, parcel.login):
+        async with access.watched(engine, parcel.login):
             receipt = await _in_time(platform.commit(engine.commit_http, parcel, staged), departure)
     except PublishError as error:
         await to_the_end(outcomes.not_confirmed(engine, delivery, claim, error))

@@ -82,7 +82,7 @@ async def recheck(engine: Engine, delivery_id: int) -> None:
         staged = staged_state(platform, delivery)
         if staged is None or not platform.recognizes(parcel.content):
             raise Refused("Nothing tells it from others.", code="nothing_to_tell_it_by")
-        async with asyncio.timeout(LOOK_S), access.watched(engine.pool, engine.settings, parcel.login):
+        async with asyncio.timeout(LOOK_S), access.watched(engine, parcel.login):
             double = await _looked(engine, delivery, planned, platform, parcel, staged)
     except Refused as gone:
         log.info("left as it is", delivery=delivery_id, why=gone.sentence)
@@ -99,7 +99,8 @@ async def _looked(
     """The look that finds a lost post, told that the one we know is another: what it finds then is a second one."""
     known = delivery.model_copy(update={"first_sent_at": planned.since})
     async with engine.pool.connection() as conn:
-        taken, now = await dates.taken_remote_ids(conn, known), await db.async_now(conn)
+        taken, rivalled = await dates.taken_remote_ids(conn, known), await dates.is_rivalled(conn, known)
+        now = await db.async_now(conn)
     attempt = Attempt(
         attempt_no=delivery.attempt_no,
         first_sent_at=planned.since,
@@ -108,6 +109,7 @@ async def _looked(
         absent_looks=0,
         first_absent_at=None,
         taken_remote_ids=taken | {delivery.remote_id or ""},
+        rivalled=rivalled,
         now=now,
     )
     verdict = await platform.reconcile(engine.http, parcel, staged, attempt)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from postflow import access, arrows, db, due, leaving, notices, outcomes, restoring
 from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
 from postflow.errors import PublishError, Refused, Retry
-from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, SafeToResend, Undecidable, Verdict
+from postflow.models import Attempt, Delivery, Found, LookAgain, SafeToResend, Undecidable, Verdict
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.reconciling")
@@ -32,16 +32,20 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
         if delivery is None:
             return None
-        taken, now = await due.taken_remote_ids(conn, delivery), await db.async_now(conn)
+        known = await _known(engine, conn, delivery)
         comes_later = await due.waits_for_its_part_before(conn, delivery)
     if comes_later:
-        return await _decided(engine, delivery, claim, _after_the_part_before(delivery, now))
+        return await _decided(engine, delivery, claim, _after_the_part_before(delivery, known.now))
+    began = asyncio.get_running_loop().time()
     engine.reached("looking")
     try:
         platform, parcel = await gathered(engine, delivery, with_data=False)
         staged = _staged(platform, delivery)
         async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
-            verdict = await _looked(engine, delivery, platform, parcel, staged, taken, now)
+            gathering = timedelta(seconds=asyncio.get_running_loop().time() - began)
+            attempt = known.model_copy(update={"now": known.now + gathering})
+            async with access.watched(engine, parcel.login):
+                verdict = await platform.reconcile(engine.http, parcel, staged, attempt)
         engine.reached("looked")
         if isinstance(verdict, Found):
             return await outcomes.published(engine, delivery, None, platform, parcel, verdict.receipt)
@@ -64,30 +68,21 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         )
 
 
-async def _looked(
-    engine: Engine,
-    delivery: Delivery,
-    platform: Platform,
-    parcel: Outgoing,
-    staged: BaseModel,
-    taken: frozenset[str],
-    now: datetime,
-) -> Verdict:
+async def _known(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> Attempt:
     sent_at = delivery.sent_at or delivery.status_at
-    attempt = Attempt(
+    return Attempt(
         attempt_no=delivery.attempt_no,
         first_sent_at=delivery.first_sent_at or sent_at,
         sent_at=sent_at,
         looks=delivery.looks,
         absent_looks=delivery.absent_looks,
         first_absent_at=delivery.first_absent_at,
-        taken_remote_ids=taken,
         error_code=delivery.error_code or "",
         still_ours_s=leaving.still_ours_s(engine.settings.request_timeout_s),
-        now=now,
+        taken_remote_ids=await due.taken_remote_ids(conn, delivery),
+        rivalled=await due.is_rivalled(conn, delivery),
+        now=await db.async_now(conn),
     )
-    async with access.watched(engine.pool, engine.settings, parcel.login):
-        return await platform.reconcile(engine.http, parcel, staged, attempt)
 
 
 def _staged(platform: Platform, delivery: Delivery) -> BaseModel:

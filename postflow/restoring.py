@@ -92,7 +92,8 @@ async def _begin(conn: AsyncConnection, settings: Settings, *, long: bool) -> in
 async def doubt(conn: AsyncConnection, look_at: datetime, *, long: bool) -> list[Delivery]:
     """scheduled, preparing, ready → unknown, where it was due; after a `long` gap also sending, unknown → unknown.
 
-    The request that may have left counts as an attempt of now: whoever sent it may still be at it.
+    The request that may have left counts as an attempt of now: whoever sent it may still be at it. Several that are alike may
+    be in doubt at once, of which the oldest status is taken for the first that is looked up.
     """
     async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
         await cursor.execute(
@@ -101,7 +102,7 @@ async def doubt(conn: AsyncConnection, look_at: datetime, *, long: bool) -> list
                 UPDATE deliveries
                    SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
                        attempt_no = attempt_no + 1, sent_at = clock_timestamp(), looks = 0, absent_looks = 0,
-                       first_absent_at = NULL, error = %(sentence)s,
+                       first_absent_at = NULL, error = %(sentence)s, likeness = NULL,
                        first_sent_at = coalesce(first_sent_at,
                            least(greatest(p.post_date, asked_at, status_at), clock_timestamp())),
                        error_code = CASE WHEN %(long)s OR (status <> 'ready' AND p.content->'attachments' <> '[]')

@@ -156,7 +156,9 @@ async def _not_renewed(engine: Engine, refusal: _NotRenewed) -> Outcome:
             raise Unauthorized(sentence)
         with access.discreetly(login):
             await platform.verify(engine.http, login)
-    except Unauthorized:
+    except Unauthorized as dead:
+        if not ended and not await access.is_the_network(engine, login):
+            return Outcome("failed", login.account.handle, access.turned_away(dead).sentence)
         await access.end(engine.pool, engine.settings, login, f"{sentence} The former access no longer works.")
     except PublishError as passing:
         log.warning("neither refreshed nor verified", account=login.account.id, why=passing.sentence)
@@ -174,7 +176,7 @@ async def verify(engine: Engine, account_id: int) -> None:
     async with engine.pool.connection() as conn:
         login = await accounts.login(conn, account_id, engine.settings.encryption_keys)
     try:
-        async with access.watched(engine.pool, engine.settings, login):
+        async with access.watched(engine, login):
             await platforms.get(login.account.platform).verify(engine.http, login)
     except (PublishError, NotFound) as error:
         log.info("not verified this time", account=account_id, why=str(error))

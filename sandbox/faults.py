@@ -11,6 +11,7 @@ Kinds that replace or spoil the answer (one per request, the oldest matching swi
   redirect           302 (or `status`) to `location`; commit=False
   garbage            do the work (commit=False: do not), answer 200 with something that is not JSON
   answer_without_id  do the work, strip the id from the JSON answer
+  short_list         200 with the newest `keep` (0) entries of what there is, and nothing behind them
   graph_error        Instagram-shaped error: code, subcode, status, transient; commit=False
   held               reset without an answer, and carried out later, as if a proxy had held it: after `seconds`,
                      together with the next one like it (`with_next=True`), or when `Sandbox.let_go` says so
@@ -37,6 +38,7 @@ ANSWERS = {
     "answer_without_id",
     "graph_error",
     "held",
+    "short_list",
 }
 TIMING = {"slow"}
 INSIDE = {
@@ -50,6 +52,7 @@ INSIDE = {
     "still_processing",
     "media_failed",
     "media_lost",
+    "media_vanishes",
     "status_lag",
     "publish_error_but_live",
     "container_error",
@@ -80,6 +83,8 @@ _WHERE = {
     "held": ("POST", _COMMIT),
     "still_processing": ("POST", r"/media$"),
     "media_failed": ("POST", r"/media$"),
+    "short_list": ("GET", r"/statuses$|/media$|/stories$"),
+    "media_vanishes": ("POST", r"/statuses$"),
     "media_lost": ("POST", r"/media$"),
     "container_error": ("POST", r"/media$"),
     "unfetchable": ("POST", r"/media$"),

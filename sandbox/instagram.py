@@ -226,7 +226,10 @@ def _account_fields(call: Call, account: model.Account, number: str) -> dict[str
         "profile_picture_url": links.avatar_url(call.instance, account),
         "followers_count": 0,
         "follows_count": 0,
-        "media_count": len(call.network.store.by_account.get(account.id, [])),
+        "media_count": sum(
+            one.deleted_at is None and one.hidden is None and one.details["media_product_type"] != "STORY"
+            for one in call.network.store.by_account.get(account.id, [])
+        ),
         "biography": None,
         "website": None,
     }

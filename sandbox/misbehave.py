@@ -47,7 +47,7 @@ async def _spoil(call: Call, fault: Fault, handle: Handle) -> wire.Response:
     if fault.kind == "held":
         call.network.held.hold(call, handle, fault)
         raise wire.Dropped
-    commits = fault.kind in ("drop_after_commit", "cut_body", "answer_without_id", "garbage")
+    commits = fault.kind in ("drop_after_commit", "cut_body", "answer_without_id", "garbage", "short_list")
     response = await handle() if fault.option("commit", commits) else wire.Response()
     if fault.kind in ("drop_before", "drop_reused", "drop_after_commit"):
         raise wire.Dropped
@@ -56,6 +56,8 @@ async def _spoil(call: Call, fault: Fault, handle: Handle) -> wire.Response:
         return response
     if fault.kind == "answer_without_id":
         return _without_id(response, fault.option("field", "id"))
+    if fault.kind == "short_list":
+        return _shortened(call, response, int(fault.option("keep", 0)))
     return _ANSWERS[fault.kind](call, fault)
 
 
@@ -157,6 +159,15 @@ def _without_id(response: wire.Response, field: str) -> wire.Response:
     if isinstance(value, dict):
         value.pop(field, None)
     return wire.as_json(value, response.status, response.headers)
+
+
+def _shortened(call: Call, response: wire.Response, keep: int) -> wire.Response:
+    """Of a list, also of one inside `data`, its newest entries on the first page; further pages are empty."""
+    value = json.loads(response.body)
+    entries = value["data"] if isinstance(value, dict) else value
+    first = not (call.params.text("max_id") or call.params.text("after"))
+    kept = entries[:keep] if first else []
+    return wire.as_json({"data": kept} if isinstance(value, dict) else kept, response.status, response.headers)
 
 
 _ANSWERS = {

@@ -192,6 +192,9 @@ def _attachable(call: Call, keys: list[str]) -> list[model.Upload]:
     profile = call.profile
     if len(keys) > profile.max_media:
         invalid(f"Cannot attach more than {profile.max_media} files")
+    if vanishing := call.fault("media_vanishes"):
+        for key in keys[: int(vanishing.option("count", 1))]:
+            call.network.store.uploads[key].deleted = True
     again = profile.software in ("takahe", "akkoma", "pleroma", "snac")
     found = [one for key in keys if (one := uploads.find(call, key, attached_too=again))]
     lost = [key for key in keys if key not in {one.id for one in found}]

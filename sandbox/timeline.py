@@ -1,5 +1,6 @@
 """Reading statuses back: who may see which, paging as Mastodon pages, deleting."""
 
+import email.utils
 import urllib.parse
 
 from sandbox import entities, model, wire
@@ -39,10 +40,10 @@ def listing(call: Call, who: model.Account, default: int, most: int) -> wire.Res
     it.
     """
     page = _page(call, _seen(call, who), min(max(call.params.number("limit", default), 1), most))
-    links = []
+    links = [("Date", email.utils.formatdate(call.now, usegmt=True))]
     if page:
         older, newer = _link(call, "max_id", page[-1].id), _link(call, "min_id", page[0].id)
-        links = [("Link", f'<{older}>; rel="next", <{newer}>; rel="prev"')]
+        links.append(("Link", f'<{older}>; rel="next", <{newer}>; rel="prev"'))
     return wire.as_json([entities.status(call, one) for one in page], headers=links)
 
 

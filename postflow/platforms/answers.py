@@ -39,8 +39,9 @@ MAYBE_SENT = (
     httpx.DecodingError,
     httpx.TooManyRedirects,
 )
-#: Said by a proxy when it knows no such server right now, and by servers; only the latter say it in JSON.
-AT_THE_DOOR = (403, 404, 405, 406, 410)
+#: Said by a proxy or gateway that knows no such server right now, in HTML or in JSON. A server of the family says 404 to a
+#: post only when what it answers to, or what it repeats, is gone: whoever gets one asks.
+AT_THE_DOOR = (404, 405, 406, 410)
 #: A proxy gave up waiting, or the same request is being carried out right now.
 STILL_RUNNING = (408, 409, 425, 499)
 LONGEST_WAIT_S = 6 * 3600.0
@@ -95,8 +96,14 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
 
 
 def says_missing(answer: httpx.Response) -> bool:
-    """404 by the server itself, not by a proxy that misses it."""
-    return answer.status_code == 404 and isinstance(parsed(answer), Mapping)
+    """404 in a server's manner. A gateway that misses its server may say the same: no proof on its own."""
+    return answer.status_code == 404 and bool(said(answer))
+
+
+def server_time(answer: httpx.Response) -> datetime | None:
+    """When it was asked, by the clock of whoever answered; rather too early than too late."""
+    told = instant(answer.headers.get("date", ""))
+    return told - answer.elapsed if told else None
 
 
 def said(answer: httpx.Response) -> str:
@@ -157,8 +164,10 @@ def refusal(answer: httpx.Response, *, commit: bool) -> PublishError:
         if commit:
             return lost(detail)
         return Retry("The server has a fault.", code="server_fault", detail=detail)
-    if status in AT_THE_DOOR and not isinstance(parsed(answer), Mapping):
-        return Retry("Something in front of the server turned the request away.", code="turned_away", detail=detail)
+    if status in AT_THE_DOOR or (status == 403 and not isinstance(parsed(answer), Mapping)):
+        return Retry(
+            "The server, or something in front of it, turned the request away.", code="turned_away", detail=detail
+        )
     if status == 413:
         return Refused("The file is too large for this server.", code="too_large", detail=detail)
     sentence = f"The server refused it: {words.rstrip('.')}." if words else f"The server refused it (HTTP {status})."
@@ -170,7 +179,7 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
 
     Instants are the server's, so they are held against its own clock where it tells (the Date header).
     """
-    now = _instant(headers.get("date", "")) or utc_now()
+    now = instant(headers.get("date", "")) or utc_now()
     for name in ("retry-after", "x-ratelimit-reset"):
         value = headers.get(name)
         if value and (seconds := _seconds(value, now)) is not None:
@@ -188,11 +197,12 @@ def _seconds(value: str, now: datetime) -> float | None:
             return None
         epoch_s = number / 1000 if 1e11 < number < 1e14 else number
         return epoch_s - now.timestamp() if 1e9 < epoch_s < 1e11 else number
-    at = _instant(value)
+    at = instant(value)
     return (at - now).total_seconds() if at else None
 
 
-def _instant(value: str) -> datetime | None:
+def instant(value: str) -> datetime | None:
+    """ISO 8601, or as HTTP writes dates; None when it is neither."""
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             at = parse(value)
@@ -211,6 +221,7 @@ __all__ = [
     "NOT_SENT",
     "NotReady",
     "ask",
+    "instant",
     "lost",
     "never_left",
     "objects",
@@ -219,6 +230,7 @@ __all__ = [
     "said",
     "says_missing",
     "scrubbed",
+    "server_time",
     "wait_s",
     "without",
 ]

@@ -145,6 +145,10 @@ class Platform(Protocol):
         """Does the token still work, and for whom? Raises Unauthorized, Retry."""
         ...
 
+    async def is_itself(self, http: httpx.AsyncClient, base_url: str) -> bool:
+        """Is it the network that answers there? Asked without a token, once one was refused: gateways refuse them, too."""
+        return True
+
     def refresh_due(self, login: Login, *, now: Any) -> bool:
         return False
 
@@ -174,6 +178,11 @@ class Platform(Protocol):
     async def prepare(
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel | None, checkpoint: Checkpoint
     ) -> BaseModel: ...
+
+    async def still_staged(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> None:
+        """Moments before the first commit, while there is time: raises StageLost when what was prepared is gone and the
+        network would publish without it.
+        """
 
     async def commit(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> Receipt: ...
 

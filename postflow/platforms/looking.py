@@ -18,8 +18,19 @@ def cannot_ask(attempt: Attempt, error: PublishError) -> LookAgain | Undecidable
     """Ever longer pauses while the network cannot be asked; after a day a person has to look."""
     if attempt.now - attempt.sent_at > LONGEST_LOOKING:
         return Undecidable(why="The server could not be asked for a day whether the post is out.")
-    pause = getattr(error, "retry_in_s", None) or min(1800.0, 30.0 * 2 ** min(attempt.looks, 10))
+    pause = getattr(error, "retry_in_s", None) or _pause_s(attempt)
     return LookAgain(in_s=pause, why=f"The server cannot be asked right now: {error.sentence}")
+
+
+def list_is_short(attempt: Attempt) -> LookAgain | Undecidable:
+    """A list without what is known to be on the account says nothing of what else it does not show."""
+    if attempt.now - attempt.sent_at > LONGEST_LOOKING:
+        return Undecidable(why="It is not on the account's list, but for a day that list has not been whole.")
+    return LookAgain(in_s=_pause_s(attempt), why="The account's list is not whole right now, so it proves nothing.")
+
+
+def _pause_s(attempt: Attempt) -> float:
+    return min(1800.0, 30.0 * 2 ** min(attempt.looks, 10))
 
 
 def once_more(attempt: Attempt) -> LookAgain | None:

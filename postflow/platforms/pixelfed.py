@@ -38,6 +38,7 @@ class Pixelfed(Mastodon):
     label: ClassVar[str] = "Pixelfed"
     software: ClassVar[frozenset[str]] = frozenset({"pixelfed"})
     staged_life_s: ClassVar[float] = 85 * 60
+    unprocessable: ClassVar[int | None] = None
 
     def connect_options(self) -> Sequence[ConnectOption]:
         return [ConnectOption(key="instance", label=self.label, asks_for="instance", hint="such as pixelfed.social")]
@@ -86,13 +87,13 @@ class Pixelfed(Mastodon):
                 detail=error.detail,
             ) from None
 
-    async def _explained(
+    async def explained(
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
     ) -> Receipt | None:
         """A key that was used before says that an earlier request arrived, not what became of it: that takes a look."""
         if answers.said(answer).startswith(DUPLICATE):
             return None
-        return await super()._explained(http, outgoing, staged, answer)
+        return await super().explained(http, outgoing, staged, answer)
 
     def status(self, outgoing: Outgoing, staged: Staged) -> dict[str, Any]:
         body = super().status(outgoing, staged)
@@ -118,13 +119,13 @@ class Pixelfed(Mastodon):
             return LookAgain(in_s=60, why="Its pictures are gone, but it is not on the account yet.", absent=True)
         return Undecidable(why="Its pictures are gone, but Pixelfed shows no post: it may be stuck there as a draft.")
 
-    async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
-        """An attached upload is not found (404, or 500 in Laravel's words). Raises for any other failure."""
-        answer = await self._asked_for(http, login, remote_id)
-        if answers.says_missing(answer) or answers.said(answer).startswith("No query results"):
-            return False
-        self.understood(answer, commit=False)
+    async def shows_all(self, http: httpx.AsyncClient, login: Login, listed: int) -> bool:
+        """Comments are counted and not listed: of an account without photos the unused uploads tell (`absent`)."""
         return True
+
+    def says_missing(self, answer: httpx.Response) -> bool:
+        """404, or 500 in Laravel's words."""
+        return super().says_missing(answer) or answers.said(answer).startswith("No query results")
 
     def understood(self, answer: httpx.Response, *, commit: bool) -> Mapping[str, Any]:
         if answer.is_success and answers.parsed(answer) == []:

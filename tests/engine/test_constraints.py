@@ -8,7 +8,7 @@ from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
-from tests.engine.conftest import a_picture, an_account, scheduled
+from tests.engine.conftest import a_picture, a_user, an_account, scheduled
 
 ROW = "UPDATE deliveries SET"
 SENDING = f"{ROW} status = 'sending'"
@@ -91,6 +91,20 @@ async def test_two_deliveries_never_claim_the_same_status_on_the_network(
     with pytest.raises(errors.UniqueViolation) as refused:
         db.execute(f"{ROW} remote_id = '1'".encode())
     assert refused.value.diag.constraint_name == "deliveries_one_owner_per_status"
+
+
+@pytest.mark.parametrize("status", ["sending", "unknown"])
+async def test_two_posts_alike_to_one_account_of_a_network_are_never_in_doubt_at_once(
+    status: str, db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, bob: int
+) -> None:
+    """Whoever of us has connected it."""
+    ada = a_user(db, "another-ada@example.org")
+    for person in (ada, bob):
+        account = await an_account(db, engine, sandbox, person, "mastodon", "connected-twice")
+        scheduled(db, settings, person, (account,), "alike")
+    with pytest.raises(errors.UniqueViolation) as refused:
+        db.execute(f"{ROW} status = '{status}', {STAGED}, {CLAIMED}, {INTENT}, likeness = 'x'".encode())
+    assert refused.value.diag.constraint_name == "deliveries_one_alike_in_doubt"
 
 
 async def test_a_post_goes_to_an_account_once(db: psycopg.Connection, delivery: Delivery) -> None:

@@ -136,7 +136,7 @@ async def test_what_was_gathered_before_an_edit_cannot_be_claimed_after_it(
         assert await preparing.prepare(engine, delivery.id)
     async with engine.pool.connection() as conn:
         said = gathered.payload_hash
-        assert await arrows.claim_to_send(conn, ready, "stale", 30, said, None, pace_s=0) is None
+        assert await arrows.claim_to_send(conn, ready, "stale", 30, said, "alike", None, pace_s=0) is None
     await lifetime.to_rest(engine, db, [delivery.id])
     assert [one.text for one in sandbox.ledger.statuses(account=handle)] == [f"{handle} after"]
 

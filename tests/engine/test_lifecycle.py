@@ -71,7 +71,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     ],
     "arrows.restage": [lambda row: arrows.restage(row.aconn, row.id, "Too old.")],
     "arrows.claim_to_send": [
-        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", None, pace_s=0)
+        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", "alike", None, pace_s=0)
     ],
     "arrows.mark_published": [
         lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),

@@ -61,7 +61,9 @@ async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave
     one = await publishing.publish(engine, first.id)
     assert one
     async with engine.pool.connection() as conn:
-        early = await arrows.claim_to_send(conn, ready, "early", 30, "x", gathered.reply_to_remote_id, pace_s=0)
+        early = await arrows.claim_to_send(
+            conn, ready, "early", 30, "x", "alike", gathered.reply_to_remote_id, pace_s=0
+        )
     assert early is None
     assert await publishing.publish(engine, second.id)
     [status] = sandbox.ledger.statuses(text="hasty two")

@@ -135,7 +135,7 @@ class Case:
         return await self.commit()
 
     async def look(self, *, absent_for_s: float | None = None, sent_s_ago: float = 120, **known: Any) -> Any:
-        now = utc_now()
+        now = utc_now() + known.pop("ahead", timedelta())
         first_absent = now - timedelta(seconds=absent_for_s) if absent_for_s is not None else None
         attempt = Attempt(
             attempt_no=1,
@@ -146,6 +146,8 @@ class Case:
             first_absent_at=first_absent,
             taken_remote_ids=known.pop("taken", frozenset()),
             error_code=known.pop("error_code", ""),
+            rivalled=known.pop("rivalled", False),
+            now=now,
         )
         return await self.platform.reconcile(self.http, self.outgoing, self.staged, attempt)
 

@@ -23,6 +23,8 @@ class Network(NamedTuple):
     names_post_by: str = "id"
     #: two looks that see nothing prove that nothing was published
     proves_absence: bool = True
+    #: is looked for under a key of our own, in no list
+    by_key: bool = False
     #: refuses a text that is longer than it says
     counts: bool = True
     #: refuses a file that is neither picture nor video
@@ -56,6 +58,7 @@ NETWORKS = (
         commit=r"putRecord$",
         upload=r"uploadBlob$",
         names_post_by="uri",
+        by_key=True,
         looks_into_media=False,
         options={"family": "bluesky", "counting": "clusters", "max_characters": 300},
     ),

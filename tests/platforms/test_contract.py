@@ -1,5 +1,6 @@
 """What every network must keep to, over real sockets: refused, thrown back, or unknown."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 
 from postflow import net
 from postflow.errors import OutcomeUnknown, Refused, Retry, Throttled, Unauthorized
-from postflow.models import Found, LookAgain, SafeToResend, Undecidable
+from postflow.models import Found, LookAgain, SafeToResend, Undecidable, utc_now
 from postflow.platforms import answers
 from tests.platforms.conftest import Start
 from tests.platforms.networks import BY_NAME, NETWORKS
@@ -119,13 +120,53 @@ async def test_a_dead_token_asks_to_reconnect(network: str, start: Start) -> Non
     assert case.times_out() == 0
 
 
-@pytest.mark.parametrize("status", [403, 404, 413, 422])
+@pytest.mark.parametrize("status", [403, 413, 422])
 async def test_a_definite_refusal_is_permanent(network: str, start: Start, status: int) -> None:
     case = await start(network)
     await case.prepare()
     case.refuse_at_commit(status, "No such thing")
     with pytest.raises(Refused):
         await case.commit()
+
+
+@pytest.mark.parametrize("text", ["Not Found", "Record not found", "no Route matched with those values"])
+async def test_a_gateway_that_misses_its_server_costs_a_pause_and_on_a_repeat_a_look(
+    network: str, start: Start, text: str
+) -> None:
+    """It says 404 in JSON to whatever is asked, also after an earlier request of ours was lost."""
+    case = await start(network)
+    await case.prepare()
+    case.fault("status", status=404, body="json", text=text, times=None)
+    with pytest.raises((Retry, OutcomeUnknown)):
+        await case.commit()
+    case.changed(sent_ago_s=60.0)
+    with pytest.raises((Retry, OutcomeUnknown)):
+        await case.commit()
+    verdict = await case.look(absent_for_s=700, absent_looks=9, sent_s_ago=900)
+    assert isinstance(verdict, LookAgain)
+    assert not verdict.absent
+
+
+async def test_a_list_without_what_was_there_before_proves_nothing(network: str, start: Start) -> None:
+    """200 and an empty list, or one that is cut short: a replica that is behind, an index being rebuilt."""
+    if BY_NAME[network].by_key:
+        pytest.skip(f"{network} is asked for the one record")
+    case = await start(network)
+    await case.publish()
+    case.staged = None
+    case.changed(
+        content=case.outgoing.content.model_copy(update={"text": "the one that got lost"}), idempotency_key="lost"
+    )
+    await case.prepare()
+    case.fault_at_commit("drop_before")
+    with pytest.raises(OutcomeUnknown):
+        await case.commit()
+    case.fault("short_list", times=None)
+    settled = {"absent_for_s": 700, "absent_looks": 9, "sent_s_ago": 900}
+    later = utc_now() + timedelta(seconds=120)  # on Instagram, what is known lies before the first request
+    verdict = await case.look(**settled, first_sent_at=later)
+    assert not isinstance(verdict, (SafeToResend, Found))
+    assert not getattr(verdict, "absent", False)
 
 
 async def test_a_text_that_is_too_long_is_told_before_and_refused_by_the_server(network: str, start: Start) -> None:

@@ -304,8 +304,49 @@ async def test_an_answer_without_a_list_is_no_empty_list(start: Start) -> None:
     for text in ("{}", '{"data": null}', '{"data": {}}'):
         case.sandbox.faults.clear()
         case.fault("garbage", method="GET", path=r"/media$", text=text)
-        assert isinstance(await case.look(**SETTLED, absent_looks=9), Undecidable)
+        verdict = await case.look(**SETTLED, absent_looks=9)
+        assert isinstance(verdict, LookAgain)
+        assert verdict.absent is None
     assert isinstance(await case.look(**SETTLED, absent_looks=9), SafeToResend)
+
+
+async def test_a_list_that_does_not_reach_what_was_there_before_is_waited_for_and_proves_nothing(start: Start) -> None:
+    case = await start("instagram-login")
+    left_to_us(case)
+    await case.publish()  # an older post of the account
+    case.staged = None
+    case.changed(content=case.outgoing.content.model_copy(update={"text": "the one that got lost"}))
+    await lost(case)
+    case.fault("short_list", times=None)
+    verdict = await case.look(**SETTLED, absent_looks=9)
+    assert isinstance(verdict, LookAgain)
+    assert verdict.absent is None
+    assert isinstance(await case.look(absent_for_s=1900, sent_s_ago=1900, absent_looks=30), Undecidable)
+
+
+async def test_what_is_pinned_to_the_top_does_not_hide_what_is_new(start: Start, sandbox: Sandbox) -> None:
+    """However the account's posts are sorted: up to three older ones may come first."""
+    case = await start("instagram-login")
+    ours = case.outgoing
+    for number in range(3):
+        case.staged = None
+        case.changed(content=ours.content.model_copy(update={"text": f"pinned {number}"}))
+        await case.publish()
+    case.staged = None
+    case.changed(content=ours.content)
+    await lost(case, "drop_after_commit")
+    posts = sandbox.network.store.by_account[case.account]
+    for older in posts[:3]:
+        older.created_at -= 86400
+    posts[:] = [posts[3], *posts[:3]]
+    assert isinstance(await case.look(), Found)
+
+
+async def test_where_another_post_has_the_same_words_the_person_is_asked(start: Start) -> None:
+    case = await start("instagram-login")
+    await lost(case, "drop_after_commit")
+    verdict = await case.look(rivalled=True, **SETTLED)
+    assert not (isinstance(verdict, Found) and verdict.receipt.remote_id)
 
 
 NONSENSE = (

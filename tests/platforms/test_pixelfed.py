@@ -115,7 +115,7 @@ async def test_older_and_newer_builds_are_understood_by_what_they_say(
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             return httpx.Response(status, json=body)
-        return httpx.Response(200, json={"id": "1", "username": "ada"})
+        return httpx.Response(200, json={"id": request.url.path.rpartition("/")[2], "username": "ada"})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as case.http:
         with pytest.raises(expected):

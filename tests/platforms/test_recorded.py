@@ -43,8 +43,9 @@ def test_every_recorded_refusal_means_what_its_status_says(name: str) -> None:
         expected = {401: Unauthorized, 429: Throttled}.get(
             entry["status"], OutcomeUnknown if entry["status"] >= 500 else Refused
         )
-        if entry["status"] in answers.AT_THE_DOOR and not isinstance(answers.parsed(answer(entry)), dict):
-            expected = Retry  # as a proxy says it
+        by_a_proxy = entry["status"] == 403 and not isinstance(answers.parsed(answer(entry)), dict)
+        if entry["status"] in answers.AT_THE_DOOR or by_a_proxy:
+            expected = Retry  # a gateway says it, too
         if entry["status"] == 503 and "Retry-After" in {key.title() for key in entry["response_headers"]}:
             expected = Throttled
         assert type(error) is expected, (entry["method"], entry["path"], entry["status"], error)

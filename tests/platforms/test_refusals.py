@@ -160,7 +160,6 @@ async def test_where_uploads_change_their_ids_words_tell_and_other_words_tell_no
         ({"poll": None}, "left out the poll"),
         ({"in_reply_to_id": None}, "not show it as an answer"),
         ({"in_reply_to_id": 7}, None),
-        ({"media_attachments": []}, "left out 1 of 1 pictures"),
         ({"media_attachments": [{"id": "1", "description": None}]}, "left out the description of picture 1"),
         ({"media_attachments": [{"id": "1", "description": "other words"}]}, None),
         ({"url": "javascript:alert(1)"}, None),
@@ -179,6 +178,18 @@ async def test_whatever_the_server_changed_is_told(start: Start, answered: dict[
     made = receipt({**kept, **answered}, case.outgoing)
     assert [note in said for said in made.notes] == ([True] if note else [])
     assert made.permalink in ("https://birds.example/8", None)
+    assert made.shortfall is None
+
+
+async def test_a_picture_that_was_left_out_is_no_footnote(start: Start) -> None:
+    status = {"id": "8", "visibility": "public", "media_attachments": []}
+    assert "without its picture" in (receipt(status, (await start("mastodon")).outgoing).shortfall or "")
+    two = (await start("mastodon", pictures=2)).outgoing
+    assert "without 2 of its 2 pictures" in (receipt(status, two).shortfall or "")
+    status["media_attachments"] = [{"id": "1", "description": None}]
+    made = receipt(status, two)
+    assert "without 1 of its 2 pictures" in (made.shortfall or "")
+    assert made.notes == (), "which of them is described is not known"
 
 
 async def test_what_became_sensitive_by_itself_is_told(start: Start) -> None:

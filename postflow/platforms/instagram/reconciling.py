@@ -3,7 +3,8 @@
     found in /media (or /stories)                             it is out
     the container says PUBLISHED, no listing shows it         it is out; its link is looked for a few times
     FINISHED, absent and uncounted for ten minutes            the same container again, if POSTFLOW_INSTAGRAM_REPUBLISH=auto
-    absent, but more is counted than we know of               again, for half an hour
+    absent, but more is counted than we know of, or the
+    list does not reach what was there before                 again, for half an hour
     anything else after ten minutes                           a person has to look
 
 There is no key of ours at Instagram and no way from a container to its medium: it is told by time, kind, caption and
@@ -35,6 +36,8 @@ LONGEST_UNCOUNTED = timedelta(minutes=30)
 LONGEST_LOOKING = timedelta(hours=24)
 #: Meta's clock may be ahead of ours.
 SKEW = timedelta(seconds=60)
+#: An account may pin so many posts to the top, however old they are.
+MOST_PINNED = 3
 LOOKS_FOR_A_LINK = 4
 UNREADABLE = "unreadable"
 _FIELDS = "id,caption,timestamp,permalink,media_type,media_product_type,children{id}"
@@ -43,7 +46,7 @@ _FIELDS = "id,caption,timestamp,permalink,media_type,media_product_type,children
 class Listing(NamedTuple):
     candidates: list[Mapping[str, Any]]  # newest first
     known: int  # how many belong to other deliveries, and are old enough to be counted by now
-    complete: bool
+    complete: bool  # read to its end, and seen to go on to what was there before
 
 
 async def reconcile(
@@ -59,12 +62,13 @@ async def reconcile(
         raise
     except PublishError as error:
         return _published_somewhere(attempt) if told == "PUBLISHED" else _not_asked(attempt, age, error)
-    if (receipt := _ours(outgoing, listing, told)) is not None:
+    if not attempt.rivalled and (receipt := _ours(outgoing, listing, told)) is not None:
         return Found(receipt=receipt)
     if told == "PUBLISHED":
         return _published_somewhere(attempt)
     unpublished = told == "FINISHED" and listing.complete and not listing.candidates
-    again = LookAgain(in_s=60, why="It is not on the account so far. Looking again in a minute.", absent=unpublished)
+    absent = unpublished if listing.complete else None
+    again = LookAgain(in_s=60, why="It is not on the account so far. Looking again in a minute.", absent=absent)
     if age < SETTLED:
         return again
     if unpublished and republish == "auto" and attempt.now - stage.parent.created_at < containers.LIFE:
@@ -78,6 +82,8 @@ async def reconcile(
             return SafeToResend(why="Instagram still holds it unpublished and counts no post since that is not known.")
         if age < LONGEST_UNCOUNTED:
             return again
+    if not listing.complete and republish == "auto" and age < LONGEST_UNCOUNTED:
+        return again
     return Undecidable(why=_why(told, listing))
 
 
@@ -93,24 +99,37 @@ async def _state(graph: Graph, container: containers.Container) -> str:
 
 
 async def _listed(graph: Graph, outgoing: Outgoing, attempt: Attempt) -> Listing:
-    """Everything of the right kind since the first send that no other delivery owns."""
+    """Everything of the right kind since the first send that no other delivery owns. Newest first, but for what is pinned."""
     since = _since(attempt)
-    edge = "stories" if options.kind(outgoing.content) == "story" else "media"
-    path = f"{outgoing.login.account.remote_id}/{edge}"
+    stories = options.kind(outgoing.content) == "story"
+    path = f"{outgoing.login.account.remote_id}/{'stories' if stories else 'media'}"
     candidates: list[Mapping[str, Any]] = []
-    known, complete = 0, True
-    async for one in graph.pages(path, fields=_FIELDS, limit="50", since=str(int(since.timestamp()))):
+    known, read, older, complete = 0, 0, 0, True
+    async for one in graph.pages(path, fields=_FIELDS, limit="50"):
         at = _at(one) if one else None
         if one is None or at is None:
             complete = False
             continue
+        read += 1
         if at < since:
-            break  # newest first
-        if str(one.get("id")) in attempt.taken_remote_ids:
+            older += 1
+            if older > MOST_PINNED:
+                break
+        elif str(one.get("id")) in attempt.taken_remote_ids:
             known += at <= attempt.now - SETTLED
         elif _is_like(one, outgoing) and one.get("id"):
             candidates.append(one)
+    if complete and not older and not stories and not candidates:
+        complete = await _has_no_more(graph, outgoing, read)
     return Listing(candidates, known, complete)
+
+
+async def _has_no_more(graph: Graph, outgoing: Outgoing, read: int) -> bool:
+    """A listing that shows nothing older is whole when the account counts no more. Stories last a day and are not counted
+    there: for them container and quota have to do.
+    """
+    counted = (await graph.read(outgoing.login.account.remote_id, fields="media_count")).get("media_count")
+    return isinstance(counted, int) and counted <= read
 
 
 def _since(attempt: Attempt) -> datetime:
@@ -176,6 +195,8 @@ def _not_asked(attempt: Attempt, age: timedelta, error: PublishError) -> Verdict
 def _why(told: str, listing: Listing) -> str:
     if listing.candidates:
         return "Something like it was published around that time; Instagram does not say whether it is this post."
+    if not listing.complete:
+        return "Instagram's list of posts was not whole, so what it does not show proves nothing."
     if told == "FINISHED":
         return "Instagram shows neither the post nor that it was published, but it may be behind."
     return "Instagram does not say whether the post went out."

@@ -5,12 +5,15 @@ from typing import Any
 
 from postflow.models import Outgoing, Receipt
 from postflow.platforms import answers, software
-from postflow.wording import counted
 
 
 def receipt(status: Mapping[str, Any], outgoing: Outgoing) -> Receipt:
-    notes = tuple(_differences(status, outgoing))
-    return Receipt(remote_id=str(status["id"]), permalink=link_of(status), notes=notes)
+    return Receipt(
+        remote_id=str(status["id"]),
+        permalink=link_of(status),
+        notes=tuple(_differences(status, outgoing)),
+        shortfall=_shortfall(status, outgoing),
+    )
 
 
 def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
@@ -23,7 +26,7 @@ def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]
     yield from _hidden(status, outgoing)
     language = status.get("language")
     truthful = outgoing.server.limits.language and outgoing.server.software in software.TELLS_LANGUAGE
-    if content.language and language and truthful and not _same(language, content.language):
+    if content.language and language and truthful and not same_language(language, content.language):
         yield f"The server marks its language as “{language}” instead of “{content.language}”."
     if content.poll and "poll" in status and not status["poll"]:
         yield "The server left out the poll."
@@ -32,14 +35,19 @@ def _differences(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]
         yield "The server does not show it as an answer to the part before it."
 
 
+def _shortfall(status: Mapping[str, Any], outgoing: Outgoing) -> str | None:
+    """Pictures that the server dropped without a word: the post is out, and is not what its person wrote."""
+    sent, shown = len(outgoing.media), len(answers.objects(status.get("media_attachments")))
+    if shown >= sent:
+        return None
+    lost = "its picture" if sent == 1 else f"{sent - shown} of its {sent} pictures"
+    return f"It went out without {lost}: the server left {'it' if sent - shown == 1 else 'them'} out."
+
+
 def _media(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
     shown = answers.objects(status.get("media_attachments"))
-    missing, sent = len(outgoing.media) - len(shown), len(outgoing.media)
-    if missing > 0:
-        yield f"The server left out {missing} of {counted(sent, 'picture')}."
-        return
     for place, (one, media) in enumerate(zip(shown, outgoing.media, strict=False), start=1):
-        if media.alt_text and "description" in one and not one["description"]:
+        if len(shown) == len(outgoing.media) and media.alt_text and "description" in one and not one["description"]:
             yield f"The server left out the description of picture {place}."
 
 
@@ -54,7 +62,7 @@ def _hidden(status: Mapping[str, Any], outgoing: Outgoing) -> Iterator[str]:
         yield "The server marked it as sensitive."
 
 
-def _same(one: Any, other: str) -> bool:
+def same_language(one: Any, other: str) -> bool:
     """ "pt-BR" is "pt"."""
     return str(one).lower().split("-")[0] == other.lower().split("-")[0]
 

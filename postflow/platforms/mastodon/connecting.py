@@ -179,6 +179,9 @@ class Connecting(Speaking):
 
     # -- keeping alive -----------------------------------------------------------------------------------
 
+    async def is_itself(self, http: httpx.AsyncClient, base_url: str) -> bool:
+        return await instance.speaks(http, base_url)
+
     async def verify(self, http: httpx.AsyncClient, login: Login) -> Profile:
         return await self._profile(http, login.account.base_url, login.credentials)
 

@@ -31,6 +31,16 @@ async def read(http: httpx.AsyncClient, base_url: str) -> Mapping[str, Any]:
     return known
 
 
+async def speaks(http: httpx.AsyncClient, base_url: str) -> bool:
+    """Does a server of the family answer there? Its version 1 document is open to everybody, and all have it."""
+    try:
+        answer = await answers.ask(http, "GET", f"{base_url}/api/v1/instance")
+    except PublishError:
+        return False
+    body = answers.parsed(answer)
+    return answer.is_success and isinstance(body, Mapping) and "version" in body
+
+
 def _hint_at_the_other_address(base_url: str, answer: httpx.Response) -> None:
     """Handles may say example.org while the server is social.example.org. A redirect is told, never followed."""
     if not answer.is_redirect:

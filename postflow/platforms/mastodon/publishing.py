@@ -1,40 +1,32 @@
 """Publishing: uploads ahead of time, then the one visible call, whose answer is held against what was asked for."""
 
-from collections.abc import Mapping
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import httpx
 from pydantic import BaseModel
 
-from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
-from postflow.models import Login, Outgoing, OutgoingMedia, Profile, Receipt
+from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost, Throttled
+from postflow.models import Login, Outgoing, OutgoingMedia, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
 from postflow.platforms.mastodon import traces
 from postflow.platforms.mastodon.answered import receipt
-from postflow.platforms.mastodon.speaking import Speaking
+from postflow.platforms.mastodon.explaining import BURNS_KEYS, Explaining
 from postflow.platforms.mastodon.traces import Staged, Upload
 
-#: Idempotency keys that a refusal or a fault has used up.
-BURNS_KEYS = frozenset({"tripwire", "cached"})
 #: The answer to an earlier request with this key, which was a fault: the key is used up, and nothing else hangs on it.
 REPLAYED = "replayed"
-#: GoToSocial's word for an upload that a status has already; its errors are in English for everybody.
-ATTACHED = "media already attached to status"
-#: A key that is known answers with the first status, also when it is gone.
-REPLAYS = frozenset({"replay", "bug500"})
-REPLAYED_FOR_S = 3600
 UPLOAD_S = 300
+#: An upload is not asked after again while it is so young.
+FRESH = timedelta(minutes=1)
 #: Between two looks at an upload that is being processed: while it is this young, and how long.
 PAUSES_S = ((60, 5), (600, 15), (3600, 30))
 
 
-class Publishing(Speaking):
+class Publishing(Explaining):
     staged_life_s: ClassVar[float]
-
-    async def verify(self, http: httpx.AsyncClient, login: Login) -> Profile:
-        raise NotImplementedError
 
     # -- minutes early -----------------------------------------------------------------------------------
 
@@ -44,6 +36,9 @@ class Publishing(Speaking):
         stage = staged if isinstance(staged, Staged) else Staged()
         oldest = outgoing.now() - timedelta(seconds=self.staged_life_s)
         stage.uploads = [upload for upload in stage.uploads if upload.uploaded_at > oldest]
+        if outgoing.sent_before:  # it is absent, and its uploads may have gone meanwhile
+            lost = await self._lost(http, outgoing, stage)
+            stage.uploads = [upload for upload in stage.uploads if upload.remote_id not in lost]
         if not stage.anchored:
             stage.anchor, stage.anchored = await self._newest(http, outgoing.login), True
             await checkpoint(stage)
@@ -61,15 +56,18 @@ class Publishing(Speaking):
     async def _newest(self, http: httpx.AsyncClient, login: Login) -> str | None:
         answer = await traces.page(self, http, login, limit=1)
         if answer.status_code == 403:
+            await self.still_welcome(http, login)
             return None  # no read:statuses: reconciling will have to ask the person
         found = self.listed(answer)
-        return str(found[0]["id"]) if found and found[0].get("id") else None
+        return str(max(found, key=traces.order)["id"]) if found else None
 
     async def _upload(self, http: httpx.AsyncClient, outgoing: Outgoing, media: OutgoingMedia, place: int) -> Upload:
         answer = await self._sent(http, outgoing.login, media)
         try:
             body = self.understood(answer, commit=False)
         except Refused as error:
+            if answer.status_code == 403:
+                await self.still_welcome(http, outgoing.login)
             what = f"Picture {place}" if len(outgoing.media) > 1 else "The picture"
             raise Refused(
                 f"{what} was not taken. {error.sentence}",
@@ -106,7 +104,7 @@ class Publishing(Speaking):
         return answer
 
     async def _poll(self, http: httpx.AsyncClient, outgoing: Outgoing, upload: Upload) -> None:
-        answer = await self._asked_for(http, outgoing.login, upload.remote_id)
+        answer = await self.upload_asked_for(http, outgoing.login, upload.remote_id)
         if answer.status_code == 206:
             raise _still_processing(upload, outgoing.now())
         if answers.says_missing(answer) and outgoing.server.capabilities.media_tells:
@@ -117,9 +115,20 @@ class Publishing(Speaking):
             self.understood(answer, commit=False)
         upload.ready = True
 
-    async def _asked_for(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> httpx.Response:
-        url = f"{login.account.base_url}/api/v1/media/{remote_id}"
-        return await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
+    async def still_staged(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel) -> None:
+        """Raises StageLost when uploads are gone: some servers leave them out without a word, or get stuck over them."""
+        assert isinstance(staged, Staged)
+        if await self._lost(http, outgoing, staged):
+            raise StageLost("The server has lost an uploaded picture; uploading it again.", detail="media 404")
+
+    async def _lost(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged) -> set[str]:
+        """Those of the uploads that are gone, as far as the server tells."""
+        if not outgoing.server.capabilities.media_tells:
+            return set()
+        since = outgoing.now() - FRESH
+        older = [upload.remote_id for upload in staged.uploads if upload.uploaded_at < since]
+        there = await asyncio.gather(*(self.is_unused(http, outgoing.login, one) for one in older))
+        return {one for one, unused in zip(older, there, strict=True) if not unused}
 
     # -- the one visible call ----------------------------------------------------------------------------
 
@@ -128,7 +137,7 @@ class Publishing(Speaking):
         headers = {**self.bearer(outgoing.login.credentials), "Idempotency-Key": outgoing.idempotency_key}
         url = f"{outgoing.login.account.base_url}/api/v1/statuses"
         answer = await answers.ask(http, "POST", url, commit=True, json=self.status(outgoing, staged), headers=headers)
-        if answer.is_client_error and (settled := await self._explained(http, outgoing, staged, answer)):
+        if answer.is_client_error and (settled := await self.explained(http, outgoing, staged, answer)):
             return settled
         try:
             body = self.understood(answer, commit=True)
@@ -174,88 +183,6 @@ class Publishing(Speaking):
         url = f"{login.account.base_url}/api/v1/statuses/{receipt.remote_id}"
         answer = await answers.ask(http, "GET", url, headers=self.bearer(login.credentials))
         return self.understood(answer, commit=False).get("url")
-
-    # -- refusals that mean more than they say -----------------------------------------------------------
-
-    async def _explained(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
-    ) -> Receipt | None:
-        """Error texts come in the person's language, so what a refusal is about is found out by asking."""
-        if answer.status_code in (400, 422) and staged.uploads:
-            return await self._uploads_used(http, outgoing, staged, answer)
-        if answer.status_code == 403:
-            await self._still_welcome(http, outgoing.login)
-        if answer.status_code == 404:
-            return await self._missing(http, outgoing, answer)
-        return None
-
-    async def _uploads_used(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
-    ) -> Receipt | None:
-        """Uploads are refused when they are gone, and when an earlier request of ours has already used them."""
-        try:
-            named = any(upload.remote_id in answers.said(answer) for upload in staged.uploads)
-            if not (named or await self._is_gone(http, outgoing, staged)):
-                return None
-            own = await traces.since(self, http, outgoing.login, staged.anchor)
-        except PublishError as error:
-            raise answers.lost(f"uploads refused, and no look possible: {error.detail or error.code}") from None
-        for status in own:
-            if traces.has_our_uploads(status, staged):
-                return receipt(status, outgoing)
-        if outgoing.sent_before and outgoing.server.capabilities.idempotency == "tripwire":
-            raise answers.lost("uploads used, but in no post: an earlier attempt may be stuck as a draft")
-        if ATTACHED in answers.said(answer):
-            raise answers.lost("uploads used, but the account does not show the post")
-        raise StageLost(
-            "The server no longer knows the uploaded pictures.",
-            new_key=outgoing.server.capabilities.idempotency in BURNS_KEYS,
-            detail=answers.said(answer),
-        )
-
-    async def _is_gone(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged) -> bool:
-        if not outgoing.server.capabilities.media_tells:
-            return False
-        return not all([await self.is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads])
-
-    async def is_unused(self, http: httpx.AsyncClient, login: Login, remote_id: str) -> bool:
-        """Still there and in no status, on servers where `media_tells`. Raises when the server cannot be asked."""
-        answer = await self._asked_for(http, login, remote_id)
-        if answers.says_missing(answer):
-            return False
-        if answer.status_code != 422:  # what cannot be processed is in no status either
-            self.understood(answer, commit=False)
-        return True
-
-    async def _still_welcome(self, http: httpx.AsyncClient, login: Login) -> None:
-        """403 may mean this post, or the whole account. Raises Unauthorized for the account."""
-        try:
-            await self.verify(http, login)
-        except Unauthorized:
-            raise
-        except PublishError:
-            return
-
-    async def _missing(self, http: httpx.AsyncClient, outgoing: Outgoing, answer: httpx.Response) -> Receipt | None:
-        """404: what it answers to is gone, or the status our earlier request made was deleted meanwhile.
-
-        The latter only for as long as keys are remembered, and never on the word of a proxy that misses the server.
-        """
-        if not answers.said(answer):
-            return None
-        if outgoing.reply_to_remote_id:
-            url = f"{outgoing.login.account.base_url}/api/v1/statuses/{outgoing.reply_to_remote_id}"
-            parent: Mapping[str, str] = self.bearer(outgoing.login.credentials)
-            if (await answers.ask(http, "GET", url, headers=parent)).status_code == 404:
-                raise Refused(
-                    "The part it answers is no longer there.",
-                    code="parent_gone",
-                    next_step="Publish it as a post of its own.",
-                )
-        replayed = outgoing.sent_ago_s is not None and outgoing.sent_ago_s < REPLAYED_FOR_S
-        if replayed and outgoing.server.capabilities.idempotency in REPLAYS:
-            return Receipt(remote_id=None, notes=("It had gone out, and was deleted there since.",))
-        return None
 
 
 def _still_processing(upload: Upload, now: datetime) -> PublishError:

@@ -1,5 +1,7 @@
 """Reconciling: a request whose answer was lost left a status on the account, or it did not. Looking never sends."""
 
+from datetime import datetime, timedelta
+
 import httpx
 from pydantic import BaseModel
 
@@ -7,6 +9,7 @@ from postflow.errors import PublishError, Refused, Unauthorized
 from postflow.models import (
     Attempt,
     Found,
+    LookAgain,
     Outgoing,
     SafeToResend,
     Undecidable,
@@ -14,10 +17,10 @@ from postflow.models import (
     Visibility,
 )
 from postflow.platforms import looking, software
-from postflow.platforms.mastodon import traces
+from postflow.platforms.mastodon import matching, traces
 from postflow.platforms.mastodon.answered import receipt
+from postflow.platforms.mastodon.asking import Asking
 from postflow.platforms.mastodon.publishing import REPLAYED
-from postflow.platforms.mastodon.speaking import Speaking
 from postflow.platforms.mastodon.traces import Staged
 
 #: What anyone may see, with or without a token.
@@ -29,13 +32,13 @@ _UNGUARDED = (
 )
 
 
-class Reconciling(Speaking):
+class Reconciling(Asking):
     async def reconcile(
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: BaseModel, attempt: Attempt
     ) -> Verdict:
         assert isinstance(staged, Staged)
         try:
-            own = await traces.since(self, http, outgoing.login, staged.anchor)
+            own = await traces.since(self, http, outgoing.login, staged.anchor, long_before=_long_before(attempt))
             found = await self._ours(http, outgoing, staged, attempt, own)
         except Unauthorized:
             raise
@@ -43,21 +46,18 @@ class Reconciling(Speaking):
             return await self._seen_by_all(http, outgoing, staged, attempt)
         except PublishError as error:
             return looking.cannot_ask(attempt, error)
-        return found or await self.absent(http, outgoing, staged, attempt)
+        if found or own.complete:
+            return found or await self.absent(http, outgoing, staged, attempt)
+        return looking.list_is_short(attempt)
 
     async def _ours(
-        self,
-        http: httpx.AsyncClient,
-        outgoing: Outgoing,
-        staged: Staged,
-        attempt: Attempt,
-        own: list[traces.Status],
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, own: traces.Seen
     ) -> Found | Undecidable | None:
         unclear = False
-        for status in sorted(own, key=traces.order):  # of two with the same words the first sent is the older
+        for status in sorted(own.statuses, key=traces.order):  # of two with the same words the first sent is the older
             if str(status["id"]) in attempt.taken_remote_ids:
                 continue
-            match = await traces.match(self, http, outgoing, staged, attempt, status)
+            match = await matching.match(self, http, outgoing, staged, attempt, own, status)
             if match == "ours":
                 return Found(receipt=receipt(status, outgoing))
             unclear |= match == "unclear"
@@ -69,18 +69,26 @@ class Reconciling(Speaking):
         self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt
     ) -> Verdict:
         """Access that may not read sees what strangers see: enough to find a public post, never to miss one for sure."""
+        try:
+            await self.verify(http, outgoing.login)  # else whoever forbids it is not the server
+        except Unauthorized:
+            raise
+        except PublishError as error:
+            return looking.cannot_ask(attempt, error)
         found = None
         if outgoing.content.visibility in FOR_ALL:
             try:
-                own = await traces.since(self, http, outgoing.login, staged.anchor, as_stranger=True)
+                own = await traces.since(
+                    self, http, outgoing.login, staged.anchor, long_before=_long_before(attempt), as_stranger=True
+                )
                 found = await self._ours(http, outgoing, staged, attempt, own)
             except PublishError:
                 found = None  # closed to strangers
-        return (
-            found
-            or looking.once_more(attempt)
-            or Undecidable(why="The account's access does not let PostFlow read what is on it, so it cannot tell.")
-        )
+        if found:
+            return found
+        if attempt.looks == 0:
+            return LookAgain(in_s=looking.SETTLE_S, why="It cannot be seen on the account so far. Looking once more.")
+        return Undecidable(why="The account's access does not let PostFlow read what is on it, so it cannot tell.")
 
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
         if again := looking.once_more(attempt):
@@ -92,3 +100,8 @@ class Reconciling(Speaking):
             return looking.before_asking(attempt) or Undecidable(why=_UNGUARDED)
         used_up = attempt.error_code == REPLAYED
         return SafeToResend(why="It is not on the account: it did not go out.", new_key=used_up)
+
+
+def _long_before(attempt: Attempt) -> datetime:
+    """What is dated earlier was there before, whatever the clocks."""
+    return attempt.first_sent_at - timedelta(days=1)
