@@ -166,12 +166,12 @@ def give_to(kept: place.Place, tree: Path) -> None:
 async def test_a_promoted_replica_that_lost_the_last_commits_sends_nothing_a_second_time(
     primary: embedded.EmbeddedPostgres, settings: config.Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """GoToSocial knows no key: only a look can tell. One of three was out, a reply to it too, one was not, one is for later."""
+    """GoToSocial knows no key: only a look can tell. One was out and so was a reply to it, one was not, one is for later."""
     async with engine_on(settings, primary.url()) as before:
         with psycopg.connect(primary.url(), autocommit=True) as db:
             ada = a_user(db, "ada@example.org")
             account = await an_account(db, before, sandbox, ada, "gotosocial", "failed-over")
-            other = await an_account(db, before, sandbox, ada, "gotosocial", "failed-over-too")
+            other = await an_account(db, before, sandbox, ada, "mastodon", "failed-over-too")
             thread = scheduled(db, settings, ada, (account,), "sent, then forgotten", thread=("its answer, forgotten",))
             [unsent] = scheduled(db, settings, ada, (other,), "due in the failover")
             soon = datetime.now(UTC) + timedelta(hours=1)
