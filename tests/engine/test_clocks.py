@@ -130,7 +130,7 @@ def ending(engine: Engine, at: str) -> Engine:
 
 async def sending(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, user_id: int, text: str) -> tuple[int, int]:
     """(delivery, account) of a request whose worker is gone before it left."""
-    account = await an_account(db, engine, sandbox, user_id, "gotosocial", text.replace(" ", "-"))
+    account = await an_account(db, engine, sandbox, user_id, "mastodon", text.replace(" ", "-"))
     [delivery] = scheduled(db, engine.settings, user_id, (account,), text)
     with pytest.raises(Gone):
         await publishing.publish(ending(engine, "sending"), delivery.id)

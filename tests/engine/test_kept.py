@@ -153,7 +153,7 @@ async def sent(
     ready = await preparing.prepare(engine, delivery.id)
     assert ready
     async with engine.pool.connection() as conn:
-        under_way = await arrows.claim_to_send(conn, ready, "frozen", 0, "hash", None, late_s=60, pace_s=0)
+        under_way = await arrows.claim_to_send(conn, ready, "frozen", 0, "hash", None, pace_s=0)
     assert under_way
     await sweeping.sweep(engine)
     assert status_of(db, delivery) == "unknown"
@@ -178,7 +178,14 @@ async def test_a_late_refusal_is_told_and_nobody_has_to_look(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "nothing-left-late")
     under_way = await sent(db, engine, ada, account, "nothing of it had left, told late", (a_picture(db, ada),))
-    given: dict[str, Any] = {"not_before": None, "faults": 1, "restage": False, "new_key": False, "detail": {}}
+    given: dict[str, Any] = {
+        "not_before": None,
+        "faults": 1,
+        "pauses": 0,
+        "restage": False,
+        "new_key": False,
+        "detail": {},
+    }
     async with engine.pool.connection() as conn:
         newer = under_way.model_copy(update={"attempt_no": under_way.attempt_no - 1})
         assert await arrows.give_back(conn, newer, "frozen", sentence="Nothing left.", **given) is None
