@@ -92,6 +92,7 @@ class Loop:
             life = await self.workers.live(self._task(deliveries), step)
             await asyncio.to_thread(self.sandbox.wait_until_left_alone)
             await lifetime.to_rest(self.engine, self.conn, **self._task(deliveries))
+            self.conn.execute("DELETE FROM rechecks")  # a later life has only its own post to look at
             where = life.steps[-1] if life.killed else "the end"
             lost += [f"{step} {where}: {what}" for what in self._wrong(text, deliveries)]
             if not life.killed:
