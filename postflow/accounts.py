@@ -201,6 +201,7 @@ def forget_person(conn: Connection, account_id: int) -> None:
         """,
         {"id": account_id},
     )
+    conn.execute("UPDATE deliveries SET place = 'deleted-' || account_id WHERE account_id = %(id)s", {"id": account_id})
 
 
 def shares_token(conn: Connection, login: Login, keys: Keys) -> bool:

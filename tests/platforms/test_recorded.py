@@ -105,7 +105,7 @@ def test_forks_say_their_limits_at_the_top() -> None:
         ("mastodon", "4.6.8", "replay", True),
         ("mastodon", "4.7.1", "bug500", True),
         ("mastodon", "4.7.2", "replay", True),
-        ("pixelfed", "0.12.6+glitch.1", "tripwire", False),
+        ("pixelfed", "0.12.6+glitch.1", "tripwire", True),
         ("gotosocial", "0.20.0", "none", True),
         ("akkoma", "3.15.0", "cached", False),
         ("", "", "none", False),

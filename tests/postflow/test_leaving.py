@@ -30,6 +30,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 #: More than the small window of a `Peer` takes, less than what a kernel holds for a socket.
 BIG = {"status": "x" * 60_000}
 
+#: Of a connection that is reset before its handshake, Python's server side leaves the socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 def settings(**changed: Any) -> config.Settings:
     given = {
