@@ -12,6 +12,8 @@ from postflow.models import Delivery, DeliveryStatus, Value, storable
 
 #: The bell and the poll wake a due delivery within seconds; what is later than this has lost its job.
 OVERSLEPT_S = 20
+#: `error_code` of what is held since one that could be taken for it is in doubt.
+ALIKE = "alike"
 #: So many rows a sweep takes up at a time, so that its transaction stays short.
 BATCH = 1000
 
@@ -37,12 +39,12 @@ async def postpone(conn: AsyncConnection, delivery_id: int, until: datetime, *, 
     )
 
 
-async def hold(conn: AsyncConnection, delivery_id: int, until: datetime, *, as_of: datetime) -> None:
-    """As `postpone`, and meanwhile it stands in nobody's way."""
+async def hold(conn: AsyncConnection, delivery_id: int, until: datetime, *, as_of: datetime, code: str) -> None:
+    """As `postpone`, and meanwhile it stands in nobody's way. `code` says what it waits for, as long as it does."""
     await conn.execute(
-        "UPDATE deliveries SET wake_at = %(until)s, not_before = %(until)s"
+        "UPDATE deliveries SET wake_at = %(until)s, not_before = %(until)s, error_code = %(code)s"
         " WHERE id = %(id)s AND status IN ('scheduled', 'ready') AND status_at = %(as_of)s",
-        {"id": delivery_id, "until": until, "as_of": as_of},
+        {"id": delivery_id, "until": until, "as_of": as_of, "code": code},
     )
 
 

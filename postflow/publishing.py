@@ -37,8 +37,11 @@ log = structlog.stdlib.get_logger("postflow.publishing")
 SEND_MARGIN_S = 15.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
 TIMER_MARGIN_S = 0.0003
-#: Between two tries of a post while another that could be taken for it is looked for.
+#: Between two tries of a post while another that could be taken for it is looked for, and what its story says of that.
 ALIKE_S = 10.0
+WAITS_FOR_ALIKE = (
+    "Another post with the same words may be on this account already. PostFlow looks for that one first, and then sends this."
+)
 #: What was prepared is asked about until so long before the date; after it, for so long.
 ASK_MARGIN_S, LONGEST_ASKING_S = 0.02, 1.0
 
@@ -62,7 +65,7 @@ async def publish(engine: Engine, delivery_id: int) -> Delivery | None:
     is_ready = timing.status is DeliveryStatus.ready and not is_stale
     if not is_ready and await preparing.prepare(engine, delivery_id) is None:
         return None
-    return await _send(engine, delivery_id, instant) or await _after_all(engine, delivery_id)
+    return await _send(engine, delivery_id, instant)
 
 
 async def _timing(engine: Engine, delivery_id: int) -> turns.Timing | None:
@@ -83,22 +86,6 @@ async def _not_now(engine: Engine, timing: turns.Timing, turn: turns.Turn) -> No
             await restoring.notice(engine)
         case _:
             pass
-
-
-async def _after_all(engine: Engine, delivery_id: int) -> Delivery | None:
-    """Still ready, so the database refused it. Where another of its instant goes first, that one is sent in its place: it
-    may have lost its own wake-up. Where the clock was set back or another late one went first, it comes back. Else one is
-    being sent, whose end wakes it.
-    """
-    timing = await _timing(engine, delivery_id)
-    if timing is None or timing.status is not DeliveryStatus.ready:
-        return None
-    turn = timing.turn(engine.settings)
-    if turn.at > timing.now:
-        await _come_back(engine, timing, turn.at)
-    elif turn.says is Says.go and timing.ahead is not None:
-        return await publish(engine, timing.ahead)
-    return None
 
 
 async def _come_back(engine: Engine, timing: turns.Timing, at: datetime) -> None:
@@ -167,11 +154,32 @@ async def _send(engine: Engine, delivery_id: int, instant: float) -> Delivery | 
     await asyncio.sleep(instant - asyncio.get_running_loop().time())
     claim = secrets.token_hex(8)
     departure = leaving.Departure(engine.settings.request_timeout_s)
-    sending = await _claim_to_send(engine, delivery, claim, parcel)
+    try:
+        sending = await _claim_to_send(engine, delivery, claim, parcel)
+    except UniqueViolation:  # another post was claimed at the same instant, or one that is alike is in doubt
+        if await _waits_for_alike(engine, delivery, parcel):
+            return None
+        sending = None
     if sending is None:
-        return None
+        return await _after_all(engine, delivery_id)
     engine.reached("sending")
     return await _commit(engine, sending, claim, platform, parcel, staged, departure)
+
+
+async def _after_all(engine: Engine, delivery_id: int) -> Delivery | None:
+    """The database has refused it. Where another of its instant goes first, that one is sent in its place: it may have
+    lost its own wake-up. Where the clock was set back or another late one went first, it comes back. Else one is being
+    sent, whose end wakes it.
+    """
+    timing = await _timing(engine, delivery_id)
+    if timing is None or timing.status is not DeliveryStatus.ready:
+        return None
+    turn = timing.turn(engine.settings)
+    if turn.at > timing.now:
+        await _come_back(engine, timing, turn.at)
+    elif turn.says is Says.go and timing.ahead is not None:
+        return await publish(engine, timing.ahead)
+    return None
 
 
 async def _prepare_anew(engine: Engine, delivery_id: int) -> None:
@@ -212,7 +220,9 @@ async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady
 
 
 async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel: Outgoing) -> Delivery | None:
-    """None where it may not. An intent whose commit goes unheard, and one that is cut short, is taken back: nothing left."""
+    """None where it may not, UniqueViolation as `arrows.claim_to_send`. An intent whose commit goes unheard, and one that
+    is cut short, is taken back: nothing left.
+    """
     lease_s = engine.settings.request_timeout_s + SEND_MARGIN_S
     try:
         async with engine.pool.connection() as conn:
@@ -226,9 +236,6 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
                 parcel.reply_to_remote_id,
                 pace_s=engine.settings.pace_s,
             )
-    except UniqueViolation:  # another post of this account was claimed at the same instant; its end wakes us
-        await _wait_for_alike(engine, delivery, parcel)
-        return None
     except (*DATABASE_GONE, asyncio.CancelledError) as end:
         if isinstance(end, PoolTimeout) or not _is_unheard(end):
             raise
@@ -237,14 +244,17 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
         raise
 
 
-async def _wait_for_alike(engine: Engine, delivery: Delivery, parcel: Outgoing) -> None:
+async def _waits_for_alike(engine: Engine, delivery: Delivery, parcel: Outgoing) -> bool:
     """Sent now, nobody could tell later which of the two is the one that is out."""
     async with db.async_transaction(engine.pool) as conn:
-        if await due.alike_in_doubt(conn, delivery, parcel.likeness):
-            at = await db.async_now(conn) + timedelta(seconds=ALIKE_S)
-            await due.hold(conn, delivery.id, at, as_of=delivery.status_at)
-            await engine.wake(conn, "publish", delivery.id, at)
-            log.info("waits for one that is alike", delivery=delivery.id)
+        if not await due.alike_in_doubt(conn, delivery, parcel.likeness):
+            return False
+        at = await db.async_now(conn) + timedelta(seconds=ALIKE_S)
+        await due.hold(conn, delivery.id, at, as_of=delivery.status_at, code=due.ALIKE)
+        await due.note(conn, delivery.id, WAITS_FOR_ALIKE)
+        await engine.wake(conn, "publish", delivery.id, at)
+    log.info("waits for one that is alike", delivery=delivery.id)
+    return True
 
 
 def _is_unheard(end: BaseException) -> bool:

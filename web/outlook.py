@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from postflow import due
 from postflow.models import RESTING, Account, AccountState, Delivery, DeliveryStatus, Post
 from postflow.posts import Line
 
@@ -79,6 +80,13 @@ def _when(delivery: Delivery, account: Account, due_at: datetime, now: datetime)
     uploads = account.uploads_throttled_until
     if uploads and uploads > max(now, due_at) and uploads == delivery.wake_at:
         return Next("The network asked to wait with pictures and videos. It goes out", uploads, ".")
+    if pause and pause > max(now, due_at) and delivery.error_code == due.ALIKE:
+        return Next(
+            "It waits: another post with the same words may be on this account already, and PostFlow looks for that one"
+            " first. It is asked again",
+            pause,
+            ".",
+        )
     if pause and pause > max(now, due_at):
         return Next("It is tried again", pause, ".")
     if delivery.wake_at and delivery.wake_at > max(now, due_at):

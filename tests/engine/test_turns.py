@@ -232,6 +232,65 @@ async def test_what_may_not_upload_for_now_counts_in_nobodys_queue(
     assert out(sandbox, handle) == ["text"]
 
 
+async def in_doubt_and_alike(
+    handle: str,
+    account: int,
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> Delivery:
+    """Late, and has waited once for another with the same words, whose answer was lost."""
+    [doubted] = scheduled(db, settings, ada, (account,), f"{handle} same")
+    sandbox.faults.add("drop_before", account=handle, **COMMIT)
+    assert await publishing.publish(engine, doubted.id) is None
+    [alike] = scheduled(db, settings, ada, (account,), f"{handle} same!")
+    late(db, [alike], hours=2)
+    assert await preparing.prepare(engine, alike.id)
+    db.execute("DELETE FROM procrastinate_jobs")
+    assert await publishing.publish(engine, alike.id) is None
+    assert lifetime.states(db, [doubted.id, alike.id]) == ["unknown", "ready"]
+    return alike
+
+
+async def test_what_waits_for_one_that_is_alike_holds_no_other_late_one(
+    handle: str,
+    account: int,
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    await in_doubt_and_alike(handle, account, db, engine, settings, sandbox, ada)
+    [other] = scheduled(db, settings, ada, (account,), f"{handle} other")
+    late(db, [other])
+    assert await publishing.publish(engine, other.id)
+    assert out(sandbox, handle) == ["other"]
+
+
+async def test_what_waits_for_one_that_is_alike_has_one_wake_up_however_long_it_waits(
+    handle: str,
+    account: int,
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    alike = await in_doubt_and_alike(handle, account, db, engine, settings, sandbox, ada)
+    for _ in range(3):
+        assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'").fetchone() == (1,)
+        lifetime.pass_time(db, publishing.ALIKE_S)
+        await lifetime.run_due(engine, db)
+    told = db.execute(
+        "SELECT count(*) FROM delivery_events WHERE delivery_id = %s AND sentence = %s",
+        [alike.id, publishing.WAITS_FOR_ALIKE],
+    ).fetchone()
+    assert told == (1,), "its story says so once"
+
+
 async def test_a_late_post_has_its_turn_beside_posts_that_are_on_time(
     handle: str,
     account: int,
