@@ -64,6 +64,7 @@ class Profile:
     media_tells: bool = True  # GET media answers 404 once an upload is attached
     dead_token: str = "doorkeeper"
     lists: str = "all"
+    pages: bool = True  # False: max_id is ignored, so that only the newest page of a list can be read
     gif_pixels: int | None = None
     idempotency: str = "none"
     idempotency_lock: bool = False

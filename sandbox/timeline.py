@@ -68,7 +68,7 @@ def _seen(call: Call, who: model.Account) -> list[model.Status]:
 def _page(call: Call, everything: list[model.Status], limit: int) -> list[model.Status]:
     given = call.params
     above = _order(given.text("min_id") or given.text("since_id"))
-    below = _order(given.text("max_id"))
+    below = _order(given.text("max_id") if call.profile.pages else "")
     within = [
         one
         for one in everything

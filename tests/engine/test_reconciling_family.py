@@ -103,6 +103,29 @@ async def test_where_lists_may_be_incomplete_a_person_decides(network: str, sent
     assert (sent.status, sent.times_out()) == ("attention", 0)
 
 
+@pytest.mark.parametrize("network", ["mastodon", "snac"])
+async def test_a_list_that_cannot_be_leafed_through_proves_nothing_and_is_not_read_over_and_over(
+    network: str, sent: Sent, settings: config.Settings
+) -> None:
+    """The account has one post of today, none before it, and the server ignores max_id."""
+    sent.sandbox.configure(network, pages=False)
+    sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    assert await publishing.publish(sent.engine, sent.id) is None
+    row = sent.conn.execute("SELECT account_id, user_id FROM deliveries d JOIN posts p ON p.id = post_id").fetchone()
+    assert row
+    [other] = scheduled(sent.conn, settings, row[1], (row[0],), "another post")
+    assert await publishing.publish(sent.engine, other.id)
+    read = {"instance": network, "method": "GET", "path": "/statuses"}
+    before = len(sent.sandbox.ledger.requests(**read))
+    await reconciling.reconcile(sent.engine, sent.id)
+    assert len(sent.sandbox.ledger.requests(**read)) - before == 2
+    sent.a_minute_passes()
+    await sent.look()
+    assert (sent.status, sent.times_out()) == ("unknown", 0)
+    said = sent.conn.execute("SELECT sentence FROM delivery_events WHERE delivery_id = %s ORDER BY id DESC", [sent.id])
+    assert said.fetchone() == ("The account's list is not whole right now, so it proves nothing.",)
+
+
 @pytest.mark.parametrize("network", NAMES)
 async def test_two_lost_requests_in_a_row_are_one_post(network: str, sent: Sent) -> None:
     """The first never arrives, the second arrives and its answer is lost."""

@@ -80,9 +80,10 @@ async def since(
     """Every own status newer than the anchor; where none is known, than `long_before`. Raises Retry when they are too many
     to read in one go.
 
-    Walks down by max_id: Pixelfed's min_id gives the newest page only and would hide what lies between.
+    Walks down by max_id: Pixelfed's min_id gives the newest page only and would hide what lies between. A server that
+    ignores it (snac) gives the same page again: then nobody knows what lies behind.
     """
-    found: list[Status] = []
+    found: dict[str, Status] = {}
     server_time: datetime | None = None
     before: str | None = None
     for _ in range(MOST_PAGES):
@@ -90,12 +91,13 @@ async def since(
         statuses = platform.listed(answer)
         server_time = server_time or answers.server_time(answer)
         newer = [one for one in statuses if not _was_there(one, anchor, long_before)]
-        found += newer
+        known = len(found)
+        found |= {str(one["id"]): one for one in newer}
         if len(newer) < len(statuses):
-            return Seen(found, True, server_time)
-        if not statuses:
-            whole = not as_stranger and await _ends_there(platform, http, login, anchor, len(found))
-            return Seen(found, whole, server_time)
+            return Seen([*found.values()], True, server_time)
+        if len(found) == known:
+            whole = not statuses and not as_stranger and await _ends_there(platform, http, login, anchor, known)
+            return Seen([*found.values()], whole, server_time)
         before = str(min(statuses, key=order)["id"])
     raise Retry("The account has too many new posts to look through.", code="too_many")
 
