@@ -198,6 +198,21 @@ def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]
     )
 
 
+def acknowledge(conn: Connection, delivery_id: int, sentence: str) -> list[Delivery]:
+    """published → published: the person has seen what is wrong with it. What it was stays among its notes."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET notes = CASE WHEN error IS NULL THEN notes ELSE notes || error END,
+                   error = NULL, error_code = NULL, next_step = NULL
+             WHERE id = %(id)s AND status = 'published' AND error_code IS NOT NULL
+            """
+        ),
+        {"id": delivery_id, "sentence": sentence, "detail": "{}"},
+    )
+
+
 def settle_published(
     conn: Connection, delivery_id: int, sentence: str, *, remote_id: str | None = None, permalink: str | None = None
 ) -> list[Delivery]:

@@ -390,6 +390,11 @@ class Delivery(Value):
     created_at: datetime
 
     @property
+    def is_flawed(self) -> bool:
+        """Out, and its person has not yet seen what is wrong with it: it lacks something, or is out twice."""
+        return self.status is DeliveryStatus.published and self.error_code is not None
+
+    @property
     def idempotency_key(self) -> str:
         """The same for every attempt at one revision, until the network has used it up (`key_no`)."""
         return str(uuid5(self.key_seed, f"{self.revision}:{self.key_no}"))

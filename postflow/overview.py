@@ -6,17 +6,27 @@ from typing import LiteralString, NamedTuple
 from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
-from postflow.models import DeliveryStatus, Post
+from postflow.models import Delivery, DeliveryStatus, Post
 from postflow.posts import COLUMNS, Line, lines
 
-#: What has not ended well or not at all in the further parts of threads, with every post above such a part.
-_LATER: LiteralString = """
-    WITH RECURSIVE later AS (
-        SELECT part.parent_id AS above, d.status FROM posts part JOIN deliveries d ON d.post_id = part.id
-         WHERE part.user_id = %(user_id)s AND part.parent_id IS NOT NULL AND d.status NOT IN ('published', 'cancelled')
-        UNION
-        SELECT p.parent_id, later.status FROM posts p JOIN later ON p.id = later.above WHERE p.parent_id IS NOT NULL)
+#: Whose person has something to do about it: also what is out, and lacks something, until they have seen it.
+_NEEDS_ATTENTION: LiteralString = """
+    (d.status IN ('failed', 'attention', 'missed') OR (d.status = 'published' AND d.error_code IS NOT NULL))
 """
+#: What has not ended well or not at all in the further parts of threads, with every post above such a part.
+_LATER: LiteralString = (
+    """
+    WITH RECURSIVE later AS (
+        SELECT part.parent_id AS above, d.status, """
+    + _NEEDS_ATTENTION
+    + """ AS needs_attention FROM posts part JOIN deliveries d ON d.post_id = part.id
+         WHERE part.user_id = %(user_id)s AND part.parent_id IS NOT NULL
+           AND (d.status NOT IN ('published', 'cancelled') OR (d.status = 'published' AND d.error_code IS NOT NULL))
+        UNION
+        SELECT p.parent_id, later.status, later.needs_attention FROM posts p JOIN later ON p.id = later.above
+         WHERE p.parent_id IS NOT NULL)
+"""
+)
 #: Which posts a tab of the queue shows; each is a condition on `posts p` beside `later`. A thread is where its parts are.
 _VIEWS: dict[str, LiteralString] = {
     "upcoming": """p.draft_account_ids IS NULL AND (EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
@@ -24,9 +34,9 @@ _VIEWS: dict[str, LiteralString] = {
         OR p.id IN (SELECT above FROM later WHERE status IN ('scheduled', 'preparing', 'ready', 'sending', 'unknown')))""",
     "published": """p.draft_account_ids IS NULL AND EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
         AND d.status = 'published')""",
-    "attention": """p.draft_account_ids IS NULL AND (EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id
-            AND d.status IN ('failed', 'attention', 'missed'))
-        OR p.id IN (SELECT above FROM later WHERE status IN ('failed', 'attention', 'missed')))""",
+    "attention": "p.draft_account_ids IS NULL AND (EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id AND "
+    + _NEEDS_ATTENTION
+    + ") OR p.id IN (SELECT above FROM later WHERE needs_attention))",
     "drafts": "p.draft_account_ids IS NOT NULL",
 }
 _ORDER: dict[str, LiteralString] = {
@@ -85,9 +95,13 @@ def _summary(post: Post, parts: Sequence[int], by_post: dict[int, list[Line]]) -
     shown: dict[int, Line] = {}
     for line in (line for part in parts for line in by_post[part]):
         before = shown.get(line.account.id)
-        if before is None or _URGENT.index(line.delivery.status) < _URGENT.index(before.delivery.status):
+        if before is None or _urgency(line.delivery) < _urgency(before.delivery):
             shown[line.account.id] = line
     return Summary(post, list(shown.values()), {part: place for place, part in enumerate(parts, 1)})
+
+
+def _urgency(delivery: Delivery) -> tuple[bool, int]:
+    return not delivery.is_flawed, _URGENT.index(delivery.status)
 
 
 def counts(conn: Connection, user_id: int) -> dict[str, int]:

@@ -131,9 +131,12 @@ async def _done(engine: Engine, planned: Recheck, delivery: Delivery, double: Re
 
 
 async def tell(conn: AsyncConnection, delivery_id: int, sentence: str) -> bool:
-    """published → published: its person reads it on the post's page."""
+    """published → published: its person reads it on the post's page, and among what needs attention."""
     moved = await conn.execute(
-        told("UPDATE deliveries SET notes = notes || %(sentence)s::text WHERE id = %(id)s AND status = 'published'"),
+        told(
+            "UPDATE deliveries SET notes = notes || %(sentence)s::text, error_code = coalesce(error_code, 'out_twice')"
+            " WHERE id = %(id)s AND status = 'published'"
+        ),
         {"id": delivery_id, "sentence": sentence, "detail": Jsonb({"code": "out_twice"})},
     )
     return moved.rowcount == 1

@@ -178,6 +178,14 @@ def settle(
     return behind if published else [*moved, *behind]
 
 
+def acknowledge(conn: Connection, user_id: int, delivery_id: int) -> list[Delivery]:
+    """They have seen what is wrong with a post that is out: nothing is sent."""
+    _own_delivery(conn, user_id, delivery_id)
+    if not deliveries.acknowledge(conn, delivery_id, "You have seen it."):
+        raise Conflict("This has been seen before.")
+    return []
+
+
 def _any(moved: list[Delivery]) -> list[Delivery]:
     if not moved:
         raise Conflict("Nothing of this post is waiting any more. Look at it before you do anything else.")

@@ -237,6 +237,15 @@ def retry(delivery_id: int) -> Page:
     return _done(_post_of(delivery_id), again, "On its way again.")
 
 
+@bp.post("/deliveries/<int:delivery_id>/seen")
+@login_required
+def acknowledge(delivery_id: int) -> Page:
+    """What went out incomplete, or twice, and has been looked at."""
+    return _done(
+        _post_of(delivery_id), lambda conn: scheduling.acknowledge(conn, current_user.id, delivery_id), "Noted as seen."
+    )
+
+
 @bp.post("/deliveries/<int:delivery_id>/settle")
 @login_required
 async def settle(delivery_id: int) -> Page:

@@ -64,6 +64,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     "deliveries.ask_again": [lambda row: deliveries.ask_again(row.conn, row.id, NOW, "Again.")],
     "deliveries.settle_published": [lambda row: deliveries.settle_published(row.conn, row.id, "It is there.")],
     "deliveries.settle_absent": [lambda row: deliveries.settle_absent(row.conn, row.id, NOW, "It is not there.")],
+    "deliveries.acknowledge": [lambda row: deliveries.acknowledge(row.conn, row.id, "Seen.")],
     "arrows.claim_to_prepare": [lambda row: arrows.claim_to_prepare(row.aconn, row.id, "new", 60)],
     "arrows.mark_ready": [lambda row: arrows.mark_ready(row.aconn, row.id, "mine", {})],
     "arrows.give_back": [
@@ -110,7 +111,7 @@ STATES = {
     "ready": "staged = '{}'",
     "sending": f"claim = 'mine', {SENT}",
     "unknown": f"claim = 'mine', {SENT}",
-    "published": f"wake_at = NULL, published_at = now(), {SENT}",
+    "published": f"wake_at = NULL, published_at = now(), error_code = 'incomplete', {SENT}",
     "failed": "wake_at = NULL, error = 'no'",
     "attention": f"wake_at = NULL, error = 'unclear', {SENT}",
     "missed": "wake_at = NULL, error = 'late'",

@@ -266,3 +266,47 @@ def test_another_person_can_do_nothing_with_it(
 def test_an_address_nobody_has_is_not_found(ada: Browser) -> None:
     for path in ("/posts/99999999999999999999", "/posts/0", "/media/99999999999999999999/thumbnail"):
         assert ada.get(path).status_code == 404, path
+
+
+INCOMPLETE = {"error": "It went out without 1 of its 2 pictures.", "error_code": "incomplete", "next_step": "Look there."}
+TWICE = {"notes": ["It seems to be on the account twice."], "error_code": "out_twice"}
+
+
+@pytest.mark.parametrize(("flaw", "said"), [(INCOMPLETE, "without 1 of its 2 pictures"), (TWICE, "account twice")])
+def test_what_went_out_flawed_needs_attention_until_its_person_has_seen_it(
+    ada: Browser, bob: Browser, account: int, db: psycopg.Connection, flaw: dict[str, Any], said: str
+) -> None:
+    where = a_post(ada, account)
+    put(db, "published", published_at=datetime.now(UTC), **flaw)
+    assert said in ada.get("/?view=attention").text
+    assert "I have seen it" in buttons(ada.get(where).text)
+    [(delivery,)] = db.execute("SELECT id FROM deliveries").fetchall()
+    assert bob.send(f"/deliveries/{delivery}/seen").status_code == 404
+    assert ada.send(f"/deliveries/{delivery}/seen").status_code == 302
+    assert said not in ada.get("/?view=attention").text
+    page = ada.get(where).text
+    assert said in page, "it stays among its notes"
+    assert "You have seen it." in page and "I have seen it" not in buttons(page)
+    assert state(db) == ("published", None)
+    assert "This has been seen before." in ada.post(f"/deliveries/{delivery}/seen", data={}, follow_redirects=True).text
+
+
+def test_a_flawed_part_of_a_thread_brings_its_thread_to_what_needs_attention(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    a_post(ada, account, **{"part": "1", "text.1": "the second"})
+    put(db, "published", published_at=datetime.now(UTC))
+    db.execute("UPDATE deliveries SET error = %(error)s, error_code = %(error_code)s, next_step = %(next_step)s"
+               " WHERE id = (SELECT max(id) FROM deliveries)", INCOMPLETE)  # fmt: skip
+    page = ada.get("/?view=attention").text
+    assert "without 1 of its 2 pictures" in page and ">part 2<" in page
+    assert re.search(r'Needs attention <span class="count">1</span>', page)
+
+
+def test_a_post_that_waits_for_one_alike_says_so(ada: Browser, account: int, db: psycopg.Connection) -> None:
+    where = a_post(ada, account)
+    at = datetime.now(UTC) + timedelta(days=3)
+    put(db, "ready", staged="{}", not_before=at, wake_at=at, error_code="alike")
+    assert "another post with the same words may be on this account already" in ada.get(where).text
+    put(db, "scheduled", not_before=at, wake_at=at, error_code=None)
+    assert "It is tried again" in ada.get(where).text
