@@ -256,7 +256,7 @@ async def finish(
         raise ConnectError(error.sentence) from error
     with db.transaction(source) as conn:
         stored = [_store(conn, settings, user_id, server, attempt.option, one) for one in opened]
-        notes = [*_said(opened), *_another(conn, user_id, attempt, stored)]
+        notes = [*_said(opened), *_another(conn, user_id, attempt.account_id, stored)]
     return Finished(stored, notes)
 
 
@@ -305,13 +305,14 @@ def _said(opened: Sequence[Connected]) -> list[str]:
     return [f"{one.profile.handle}: {note}" for one in opened for note in one.notes]
 
 
-def _another(conn: Connection, user_id: int, attempt: attempts.Attempt, stored: Sequence[Account]) -> list[str]:
+def _another(conn: Connection, user_id: int, account_id: int | None, stored: Sequence[Account]) -> list[str]:
     """The person set out to mend one account and came back with another."""
-    if attempt.account_id is None or attempt.account_id in [one.id for one in stored]:
+    if account_id is None or account_id in [one.id for one in stored]:
         return []
-    meant = accounts.get(conn, user_id, attempt.account_id).handle
+    meant = accounts.get(conn, user_id, account_id).handle
     return [
-        f"{meant} still has to be connected again: sign in there as {meant} first, then press its button once more."
+        f"{meant} still has to be connected again: this was another account. Be {meant} there first, then press its button"
+        " here once more."
     ]
 
 
@@ -332,8 +333,12 @@ async def sign_in(
     name: str,
     option: str,
     typed: Mapping[str, str],
+    *,
+    account_id: int | None = None,
 ) -> Finished:
-    """By an option that asks for fields. Raises NotFound, Invalid({field: …}), ConnectError."""
+    """By an option that asks for fields; `account_id` is the account of theirs that it is meant to mend. Raises NotFound,
+    Invalid({field: …}), ConnectError.
+    """
     platform = platforms.get(name)
     chosen = next((one for one in platform.connect_options() if one.key == option and one.asks_for == "fields"), None)
     if chosen is None:
@@ -352,7 +357,8 @@ async def sign_in(
     with db.transaction(source) as conn:
         servers.save(conn, server)
         stored = [_store(conn, settings, user_id, server, option, one) for one in opened]
-    return Finished(stored, _said(opened))
+        notes = [*_said(opened), *_another(conn, user_id, account_id, stored)]
+    return Finished(stored, notes)
 
 
 def _typed(option: ConnectOption, typed: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
 
 from postflow.errors import Conflict
-from postflow.models import Delivery, DeliveryEvent
+from postflow.models import SET_ASIDE, Delivery, DeliveryEvent
 
 COLUMNS: LiteralString = """
     id, post_id, account_id, status, status_at, revision, staged, attempt_no, key_seed, key_no, asked_at, not_before,
@@ -195,6 +195,21 @@ def ask_with(conn: Connection, delivery_id: int, at: datetime) -> list[Delivery]
         + COLUMNS
         + " FROM asked ORDER BY id",
         {"id": delivery_id, "at": at},
+    )
+
+
+def set_aside(conn: Connection, delivery_id: int, sentence: str) -> list[Delivery]:
+    """failed, missed, cancelled → cancelled for good: the person has made a post of its own of it."""
+    return _moved(
+        conn,
+        told(
+            """
+            UPDATE deliveries SET status = 'cancelled', status_at = clock_timestamp(), wake_at = NULL,
+                   error_code = %(code)s, error = NULL, next_step = NULL
+             WHERE id = %(id)s AND status IN ('failed', 'missed', 'cancelled')
+            """
+        ),
+        {"id": delivery_id, "sentence": sentence, "code": SET_ASIDE, "detail": "{}"},
     )
 
 

@@ -355,6 +355,10 @@ class Post(Value):
 # -- deliveries --------------------------------------------------------------------------------------------
 
 
+#: `error_code` of what has become a post of its own: sent here, too, it would be out twice.
+SET_ASIDE = "post_of_its_own"
+
+
 class Delivery(Value):
     """One post on its way to one account: the row is the truth, jobs are only wake-up calls."""
 
@@ -393,6 +397,11 @@ class Delivery(Value):
     def is_flawed(self) -> bool:
         """Out, and its person has not yet seen what is wrong with it: it lacks something, or is out twice."""
         return self.status is DeliveryStatus.published and self.error_code is not None
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Its person has made a post of its own of it, which goes out in its place."""
+        return self.error_code == SET_ASIDE
 
     @property
     def idempotency_key(self) -> str:

@@ -148,11 +148,21 @@ def delete(conn: Connection, user_id: int, post_id: int) -> None:
 
 def retry(conn: Connection, user_id: int, delivery_id: int, *, now: datetime) -> list[Delivery]:
     """Once more on one account, for what failed, was missed or was cancelled; parts behind it are late with it."""
-    _own_delivery(conn, user_id, delivery_id)
+    if _own_delivery(conn, user_id, delivery_id).is_set_aside:
+        raise Conflict("It has become a post of its own. Sent from here, too, it would be out twice.")
     again = deliveries.ask_again(conn, delivery_id, now, "You asked to try again.")
     if not again:
         raise Conflict("There is nothing to try again: its state has changed meanwhile.")
     return [*again, *deliveries.ask_with(conn, delivery_id, now)]
+
+
+def set_aside(conn: Connection, user_id: int, delivery_id: int, new: NewPost) -> None:
+    """`new` goes out in its place, where it goes to its account. Raises NotFound, Conflict when it is on its way itself."""
+    found = _own_delivery(conn, user_id, delivery_id)
+    if found.account_id in new.account_ids and not deliveries.set_aside(
+        conn, delivery_id, "You made it a post of its own. It is not sent as a part of this thread any more."
+    ):
+        raise Conflict("This part is on its way by itself meanwhile. Look at its thread before you send it once more.")
 
 
 def settle(

@@ -89,17 +89,31 @@ async def reconnect(account_id: int) -> Page:
 async def sign_in(platform: str, option: str) -> Page:
     """With what was typed into the form of an option. Secrets never go back into the page."""
     settings, form = database.settings(), f"{platform}.{option}"
+    meant = _meant()
     typed = {
         name.removeprefix(f"{form}."): value for name, value in request.form.items() if name.startswith(f"{form}.")
     }
     try:
         async with net.client(settings) as http:
-            done = await connecting.sign_in(database.pool(), settings, http, current_user.id, platform, option, typed)
+            done = await connecting.sign_in(
+                database.pool(), settings, http, current_user.id, platform, option, typed,
+                account_id=meant.id if meant else None,
+            )  # fmt: skip
     except errors.Invalid as wrong:
-        return _page({f"{form}.{name}": said for name, said in wrong.fields.items()}, form=form, filled=typed), 422
+        said = {f"{form}.{name}": sentences for name, sentences in wrong.fields.items()}
+        return _page(said, form=form, filled=typed, again=meant), 422
     except errors.ConnectError as wrong:
-        return _page({form: [str(wrong)]}, form=form, filled=typed), 422
+        return _page({form: [str(wrong)]}, form=form, filled=typed, again=meant), 422
     return _connected(done)
+
+
+def _meant() -> Account | None:
+    """The account that a form was opened for with “Connect again”. Raises NotFound."""
+    again = request.form.get("again", type=int)
+    if again is None:
+        return None
+    with database.connection() as conn:
+        return accounts.get(conn, current_user.id, again)
 
 
 @bp.get("/callback")

@@ -15,7 +15,7 @@ from werkzeug.datastructures import ImmutableMultiDict
 
 from postflow import platforms
 from postflow.errors import Invalid
-from postflow.models import Attachment, Content, Focus, NewPost, Poll, Post, Visibility
+from postflow.models import Attachment, Content, Delivery, Focus, NewPost, Poll, Post, Visibility
 from web import walltime
 
 Form = ImmutableMultiDict[str, str]
@@ -24,7 +24,7 @@ ALWAYS_S = 10 * 366 * 86_400
 ENDS = (("3600", "1 hour"), ("21600", "6 hours"), ("86400", "1 day"), ("259200", "3 days"), ("604800", "7 days"))
 _PLAIN = (
     "spoiler_text", "visibility", "language", "date", "time", "zone", "which", "form_key", "revision", "poll_options",
-    "poll_expires", "grace",
+    "poll_expires", "grace", "of",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def blank(time_zone: str, form_key: str, now: datetime) -> dict[str, Any]:
         "parts": [Part()], "spoiler_text": "", "sensitive": False, "visibility": "public", "language": "",
         "accounts": [], "date": f"{later:%Y-%m-%d}", "time": f"{later:%H:%M}", "zone": time_zone, "which": "",
         "poll_options": "", "poll_expires": "86400", "poll_multiple": False, "poll_hide_totals": False, "grace": "",
-        "options": {}, "form_key": form_key, "revision": "",
+        "options": {}, "form_key": form_key, "revision": "", "of": "",
     }  # fmt: skip
 
 
@@ -126,10 +126,10 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
     }
 
 
-def copied(shown: dict[str, Any], post: Post, account_id: int) -> dict[str, Any]:
-    """What `post` says, as a post of its own at the time that `shown` has."""
+def copied(shown: dict[str, Any], post: Post, said: Delivery) -> dict[str, Any]:
+    """What `post` says on the account of `said`, as a post of its own at the time that `shown` has."""
     anew = {name: shown[name] for name in ("date", "time", "zone", "which", "form_key", "revision")}
-    return of_post(post, [], [account_id], shown["form_key"], shown["zone"]) | anew
+    return of_post(post, [], [said.account_id], shown["form_key"], shown["zone"]) | anew | {"of": str(said.id)}
 
 
 def _part(key: str, content: Content) -> Part:

@@ -53,6 +53,8 @@ def following(
             return Next("It waits until this account is connected again, however late that is.")
         lead = "It waits until this account is connected again. If that is later than"
         return Next(lead, due_at + timedelta(seconds=grace_s), ", it is not sent and waits for you.")
+    if before and before.is_set_aside:
+        return Next("It cannot follow: a part before it has become a post of its own. Cancel it, and make it one, too.")
     if before and before.status in HOLDS_UP:
         return _held(HOLDS_UP[before.status], due_at, grace_s)
     if before and before.status is not DeliveryStatus.published:

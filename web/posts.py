@@ -71,7 +71,7 @@ def new() -> Page:
             said = deliveries.get(conn, current_user.id, of)
             if said is None:
                 raise NotFound("There is no such delivery.")
-            shown = forms.copied(shown, posts.get(conn, current_user.id, said.post_id), said.account_id)
+            shown = forms.copied(shown, posts.get(conn, current_user.id, said.post_id), said)
     return composer.page(shown)
 
 
@@ -155,6 +155,8 @@ def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
             made = scheduling.schedule(
                 conn, user_id, wanted, now=now, settings=settings, form_key=shown["form_key"] or None
             )
+            if made.deliveries and shown["of"].isdecimal() and len(shown["of"]) < 19:
+                scheduling.set_aside(conn, user_id, int(shown["of"]), wanted)
         else:
             revision = int(shown["revision"]) if shown["revision"].isdecimal() else 0
             made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now, settings=settings)

@@ -64,6 +64,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     "deliveries.ask_again": [lambda row: deliveries.ask_again(row.conn, row.id, NOW, "Again.")],
     "deliveries.settle_published": [lambda row: deliveries.settle_published(row.conn, row.id, "It is there.")],
     "deliveries.settle_absent": [lambda row: deliveries.settle_absent(row.conn, row.id, NOW, "It is not there.")],
+    "deliveries.set_aside": [lambda row: deliveries.set_aside(row.conn, row.id, "A post of its own.")],
     "deliveries.acknowledge": [lambda row: deliveries.acknowledge(row.conn, row.id, "Seen.")],
     "arrows.claim_to_prepare": [lambda row: arrows.claim_to_prepare(row.aconn, row.id, "new", 60)],
     "arrows.mark_ready": [lambda row: arrows.mark_ready(row.aconn, row.id, "mine", {})],

@@ -123,7 +123,7 @@ def test_coming_back_as_somebody_else_says_which_account_still_waits(
     db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
     [(account_id,)] = rows(db, "SELECT id FROM accounts")
     page = ada.get(consent(ada.send(f"/accounts/{account_id}/reconnect"), "robin"), follow_redirects=True)
-    assert re.search(r"@wren@\S+ still has to be connected again: sign in there as @wren", page.text)
+    assert re.search(r"@wren@\S+ still has to be connected again: this was another account. Be @wren", page.text)
     assert rows(db, "SELECT state FROM accounts ORDER BY id") == [("needs_reconnect",), ("active",)]
 
 
@@ -323,6 +323,32 @@ def test_an_account_that_came_with_a_token_is_connected_again_with_a_token(
     assert page.text.count(f'value="{sandbox.url(network)}"') == 2  # in both forms: the consent page is offered, too
     paste(ada, sandbox, network, sandbox.add_account(network, "wren").access_token)
     assert rows(db, "SELECT id, state FROM accounts") == [(account_id, "active")]
+
+
+def test_somebody_elses_token_pasted_on_connect_again_says_which_account_still_waits(
+    ada: Browser, bob: Browser, sandbox: Sandbox, db: psycopg.Connection
+):
+    paste(ada, sandbox, "mastodon", sandbox.add_account("mastodon", "wren").access_token)
+    db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
+    [(account_id,)] = rows(db, "SELECT id FROM accounts")
+    again = f'name="again" value="{account_id}"'
+    assert again in ada.get(f"/accounts?again={account_id}").text
+
+    def pasted(browser: Browser, token: str) -> TestResponse:
+        browser.send("/sign-in")
+        typed = {"mastodon.token.instance": sandbox.url("mastodon"), "mastodon.token.token": token}
+        typed["again"] = str(account_id)
+        return browser.post("/accounts/sign-in/mastodon/token", data=typed, follow_redirects=True)
+
+    assert again in pasted(ada, "never-issued").text, "a refused form still knows what it is for"
+    other = sandbox.add_account("mastodon", "robin").access_token
+    assert pasted(bob, other).status_code == 404
+    page = pasted(ada, other)
+    assert re.search(r"@robin@\S+ is connected\.", page.text)
+    assert re.search(r"@wren@\S+ still has to be connected again: this was another account", page.text)
+    assert rows(db, "SELECT state FROM accounts ORDER BY id") == [("needs_reconnect",), ("active",)]
+    page = pasted(ada, sandbox.add_account("mastodon", "wren").access_token)
+    assert "still has to be connected again" not in page.text
 
 
 def test_takahe_is_connected_on_its_consent_page_like_any_other(ada: Browser, sandbox: Sandbox, db: psycopg.Connection):

@@ -73,6 +73,49 @@ def test_a_part_that_cannot_follow_becomes_a_post_of_its_own_by_its_person_s_han
     assert bob.get(link).status_code == 404
 
 
+def test_a_part_that_became_a_post_of_its_own_is_not_sent_from_its_thread_any_more(
+    ada: Browser, db: psycopg.Connection, thread: str
+) -> None:
+    db.execute(
+        "UPDATE deliveries SET status = 'failed', wake_at = NULL, error = 'Gone.', error_code = 'parent_gone'"
+        " WHERE id = (SELECT min(id) + 1 FROM deliveries)"
+    )
+    [(part, account)] = db.execute("SELECT id, account_id FROM deliveries WHERE status = 'failed'").fetchall()
+    page = ada.get(f"/posts/new?of={part}").text
+    assert f'name="of" value="{part}"' in page
+    fields = {"text": "held two", "of": str(part), "account": str(account), "visibility": "public"}
+    at = datetime.now(UTC) + timedelta(days=1)
+    fields |= {"date": f"{at:%Y-%m-%d}", "time": f"{at:%H:%M}", "zone": "UTC"}
+    refused = ada.send("/posts", **fields | {"date": "nonsense"})
+    assert refused.status_code == 422 and f'name="of" value="{part}"' in refused.text
+    assert ada.send("/posts", **fields | {"action": "draft"}).status_code == 302
+    assert db.execute("SELECT status FROM deliveries WHERE id = %s", [part]).fetchone() == ("failed",)
+    assert ada.send("/posts", **fields).status_code == 302
+    assert db.execute("SELECT status FROM deliveries WHERE id = %s", [part]).fetchone() == ("cancelled",)
+    page = ada.get(thread).text
+    assert "You made it a post of its own." in page and "It cannot follow: a part before it" in page
+    for offered in ("Try again", "Send it after all", f"/posts/new?of={part}"):
+        assert offered not in page
+    answer = ada.post(f"/deliveries/{part}/retry", data={}, follow_redirects=True)
+    assert "It has become a post of its own." in answer.text
+    assert db.execute("SELECT status FROM deliveries WHERE id = %s", [part]).fetchone() == ("cancelled",)
+    again = ada.send("/posts", **fields | {"text": "from a second window"})
+    assert again.status_code == 302, "who writes it once more means it"
+
+
+def test_a_part_that_is_on_its_way_again_makes_no_post_of_its_own_beside_it(
+    ada: Browser, db: psycopg.Connection, thread: str
+) -> None:
+    """Asked for again in another window, while the form stood open."""
+    [(part, account)] = db.execute("SELECT id, account_id FROM deliveries ORDER BY id DESC LIMIT 1").fetchall()
+    answer = ada.send(
+        "/posts", text="held three", of=str(part), account=str(account), visibility="public", action="now", zone="UTC"
+    )
+    assert answer.status_code == 409
+    assert "This part is on its way by itself meanwhile." in answer.text
+    assert db.execute("SELECT count(*) FROM posts").fetchone() == (3,)
+
+
 def test_doctor_names_what_is_held_by_a_part_that_is_not_out(db: psycopg.Connection, ada: Browser, thread: str) -> None:
     assert doctor._posts(db).sentence == "3 waiting, none overdue"  # pyright: ignore[reportPrivateUsage]
     db.execute("UPDATE posts SET post_date = now() - interval '1 minute'")
