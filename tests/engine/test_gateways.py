@@ -47,6 +47,39 @@ async def test_a_404_in_answer_to_a_repeat_publishes_nothing(
     assert db.execute("SELECT remote_id FROM deliveries WHERE id = %s", [delivery.id]).fetchone() == (status.id,)
 
 
+@pytest.mark.parametrize("pictures", [0, 1])
+@pytest.mark.parametrize("network", ["mastodon", "mastodon-4.1"])
+async def test_a_404_to_posts_alone_in_the_servers_very_words_about_a_known_key_leaves_it_to_its_person(
+    network: str,
+    pictures: int,
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    """Whatever reads is answered by the server itself. Neither published, since nothing is out; nor failed; nor sent for an
+    hour, until the server has forgotten the key of a post that was deleted there.
+    """
+    said = f"in its very words {network} {pictures}"
+    account = await an_account(db, engine, sandbox, ada, network, said.replace(" ", "-"))
+    media = tuple(a_picture(db, ada) for _ in range(pictures))
+    [delivery] = scheduled(db, settings, ada, (account,), said, media=media)
+    sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    assert await publishing.publish(engine, delivery.id) is None
+    await absent(db, engine, delivery)
+    gate = {"status": 404, "body": "json", "text": "Record not found", "times": None}
+    fault = sandbox.faults.add("status", instance=network, **gate, **COMMIT)
+    assert await publishing.publish(engine, delivery.id) is None
+    assert status_of(db, delivery) == "unknown"
+    await lifetime.to_rest(engine, db, [delivery.id])
+    assert status_of(db, delivery) == "attention"
+    assert fault.hits == 1
+    told = db.execute("SELECT error FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
+    assert told
+    assert "the server says that it had been there and is gone" in told[0]
+
+
 async def absent(conn: psycopg.Connection, engine: Engine, delivery: Delivery) -> None:
     for _ in range(5):
         await reconciling.reconcile(engine, delivery.id)

@@ -22,6 +22,8 @@ ATTACHED = "media already attached to status"
 REPLAYS = frozenset({"replay", "bug500"})
 REPLAYED_FOR_S = 3600
 GONE = "Record not found"
+#: Said so in answer to a repeat: it may be out and deleted, or whoever stands in front of the server speaks.
+SAID_GONE = "said_gone"
 
 
 class Explaining(Asking):
@@ -36,7 +38,7 @@ class Explaining(Asking):
         if answer.status_code == 403:
             await self.still_welcome(http, outgoing.login)
         if answers.says_missing(answer):
-            return await self._missing(http, outgoing, staged, answer)
+            await self._missing(http, outgoing, answer)
         return None
 
     # -- what it may be about ----------------------------------------------------------------------------
@@ -72,37 +74,34 @@ class Explaining(Asking):
             return False
         return not all([await self.is_unused(http, outgoing.login, upload.remote_id) for upload in staged.uploads])
 
-    async def _missing(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
-    ) -> Receipt | None:
-        """404: what it answers to is gone, or the status our earlier request made was deleted meanwhile."""
+    async def _missing(self, http: httpx.AsyncClient, outgoing: Outgoing, answer: httpx.Response) -> None:
+        """404: what it answers to is gone; to a repeat, nobody knows what became of the earlier request."""
         try:
             parent_gone = await self._answers_to_nothing(http, outgoing)
-            deleted = not parent_gone and await self._deleted_since(http, outgoing, staged, answer)
+            said_gone = not parent_gone and await self._tells_of_a_known_key(http, outgoing, answer)
         except PublishError:  # whoever said it: nothing can be found out now
-            parent_gone = deleted = False
+            parent_gone = said_gone = False
         if parent_gone:
             raise Refused(
                 "The part it answers is no longer there.",
                 code="parent_gone",
                 next_step="Publish it as a post of its own.",
             )
-        if deleted:
-            return Receipt(remote_id=None, notes=("It had gone out, and was deleted there since.",))
         if outgoing.sent_before:
-            raise answers.lost(f"HTTP 404 {answers.said(answer)} in answer to a repeat")
-        return None
+            lost = answers.lost(f"HTTP 404 {answers.said(answer)} in answer to a repeat")
+            lost.code = SAID_GONE if said_gone else lost.code
+            raise lost
 
     async def _answers_to_nothing(self, http: httpx.AsyncClient, outgoing: Outgoing) -> bool:
         parent = outgoing.reply_to_remote_id
         return parent is not None and await self.is_gone(http, outgoing.login, parent)
 
-    async def _deleted_since(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, answer: httpx.Response
-    ) -> bool:
-        """The server's very words about a key it remembers, and the account's own list does not show it."""
+    async def _tells_of_a_known_key(self, http: httpx.AsyncClient, outgoing: Outgoing, answer: httpx.Response) -> bool:
+        """The server's very words about a key whose status is gone, as long as it remembers keys. Raises PublishError when
+        nobody says who we are at the same time: then it was not the server.
+        """
         recent = outgoing.sent_ago_s is not None and outgoing.sent_ago_s < REPLAYED_FOR_S
         if not recent or answers.said(answer) != GONE or outgoing.server.capabilities.idempotency not in REPLAYS:
             return False
-        own = await traces.since(self, http, outgoing.login, staged.anchor)
-        return own.complete and not any(traces.has_our_uploads(one, staged) for one in own.statuses)
+        await self.verify(http, outgoing.login)
+        return True

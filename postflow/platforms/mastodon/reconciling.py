@@ -20,12 +20,17 @@ from postflow.platforms import looking, software
 from postflow.platforms.mastodon import matching, traces
 from postflow.platforms.mastodon.answered import receipt
 from postflow.platforms.mastodon.asking import Asking
+from postflow.platforms.mastodon.explaining import SAID_GONE
 from postflow.platforms.mastodon.publishing import REPLAYED
 from postflow.platforms.mastodon.traces import Staged
 
 #: What anyone may see, with or without a token.
 FOR_ALL = frozenset({Visibility.public, Visibility.unlisted})
 _MAY_BE_HIDDEN = "It does not show up on the account, but this server's lists may be incomplete."
+_SAID_GONE = (
+    "It is not on the account, and the server says that it had been there and is gone: deleted there, or something in front "
+    "of the server speaks in its words."
+)
 _UNGUARDED = (
     "It is not on the account. But this server takes a repeated request for another post: if the first one arrives after "
     "all, it would be out twice."
@@ -93,6 +98,8 @@ class Reconciling(Asking):
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
         if again := looking.once_more(attempt):
             return again
+        if attempt.error_code == SAID_GONE:
+            return Undecidable(why=_SAID_GONE)
         known = outgoing.server.capabilities
         if not known.lists_all:
             return looking.before_asking(attempt) or Undecidable(why=_MAY_BE_HIDDEN)
