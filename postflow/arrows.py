@@ -225,6 +225,7 @@ async def claim_to_send(
             "pace_s": pace_s,
         },
         "Sending.",
+        {"lease_s": lease_s},
     )
 
 

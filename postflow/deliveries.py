@@ -22,6 +22,19 @@ COLUMNS: LiteralString = """
 """
 
 
+#: What is out, and was sent more than once, may be out twice: postflow.rechecking looks, first after so long.
+FIRST_RECHECK_S = 300
+PLAN_RECHECK: LiteralString = """
+    INSERT INTO rechecks (delivery_id, look_at, since)
+    SELECT %(id)s, clock_timestamp() + make_interval(secs => %(in_s)s), min(sent.at)
+      FROM delivery_events sent
+     WHERE sent.delivery_id = %(id)s AND sent.status = 'sending'
+    HAVING EXISTS (SELECT FROM delivery_events lost WHERE lost.delivery_id = %(id)s AND lost.status = 'unknown'
+                      AND lost.id < max(sent.id))
+    ON CONFLICT (delivery_id) DO UPDATE SET look_at = excluded.look_at, looks = 0
+"""
+
+
 def told(update: LiteralString) -> LiteralString:
     """An UPDATE of deliveries plus its event: give %(sentence)s and %(detail)s (Jsonb) with the parameters."""
     return (
@@ -236,7 +249,7 @@ def settle_published(
     """
     params: dict[str, object] = {"remote_id": remote_id, "permalink": permalink}
     try:
-        return _moved(
+        moved = _moved(
             conn,
             told(
                 """
@@ -250,6 +263,9 @@ def settle_published(
         )
     except UniqueViolation:
         raise Conflict("Another of your posts stands at that address. Look again which one it is.") from None
+    if moved and remote_id:  # without it nobody could tell a second one from it
+        conn.execute(PLAN_RECHECK, {"id": delivery_id, "in_s": FIRST_RECHECK_S})
+    return moved
 
 
 def settle_absent(conn: Connection, delivery_id: int, at: datetime, sentence: str) -> list[Delivery]:

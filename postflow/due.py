@@ -92,6 +92,18 @@ async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozens
     return frozenset(row[0] for row in await rows.fetchall())
 
 
+async def longest_lease_s(conn: AsyncConnection, delivery: Delivery) -> float:
+    """Of its requests, whoever sent them and by whatever settings. 0 where it was never sent, as far as is known."""
+    row = await (
+        await conn.execute(
+            "SELECT coalesce(max((detail->>'lease_s')::float8), 0) FROM delivery_events"
+            " WHERE delivery_id = %(id)s AND status = 'sending'",
+            {"id": delivery.id},
+        )
+    ).fetchone()
+    return row[0] if row else 0.0
+
+
 async def waits_for_its_part_before(conn: AsyncConnection, delivery: Delivery) -> bool:
     """Of a thread's parts that came into doubt at once, one after the other is looked up."""
     row = await (

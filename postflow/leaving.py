@@ -31,6 +31,20 @@ CLOCKS: tuple[Clock, ...] = (time.monotonic, time.time, *([_since_boot] if hasat
 ROAD_S = 5.0
 
 
+#: A late answer still counts for so long after the request's own deadline.
+LATE_S = 15.0
+
+
+def lease_s(request_timeout_s: float) -> float:
+    """Its sender has the row for so long."""
+    return request_timeout_s + LATE_S
+
+
+def timeout_s(lease_s: float) -> float:
+    """Of whoever took that lease."""
+    return lease_s - LATE_S
+
+
 def still_ours_s(request_timeout_s: float) -> float:
     """So long after its intent was written something of a request may still leave this machine or be on the road: its
     last byte is written within the timeout, and the kernel tries to hand that over for as long again.

@@ -33,8 +33,6 @@ from postflow.turns import Says
 
 log = structlog.stdlib.get_logger("postflow.publishing")
 
-#: A late answer still counts for so long after the request's own deadline.
-SEND_MARGIN_S = 15.0
 #: The database refuses what comes a moment early, and clocks drift a little within a head start.
 TIMER_MARGIN_S = 0.0003
 #: Between two tries of a post while another that could be taken for it is looked for, and what its story says of that.
@@ -223,7 +221,7 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
     """None where it may not, UniqueViolation as `arrows.claim_to_send`. An intent whose commit goes unheard, and one that
     is cut short, is taken back: nothing left.
     """
-    lease_s = engine.settings.request_timeout_s + SEND_MARGIN_S
+    lease_s = leaving.lease_s(engine.settings.request_timeout_s)
     try:
         async with engine.pool.connection() as conn:
             return await arrows.claim_to_send(

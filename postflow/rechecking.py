@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, notices
+from postflow import access, arrows, db, deliveries, notices
 from postflow import due as dates
 from postflow.deliveries import told
 from postflow.engine import Engine, gathered, staged_state
@@ -25,7 +25,7 @@ from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.rechecking")
 
-FIRST_LOOK_S, LAST_LOOK_S = 300, 3600
+LAST_LOOK_S = 3600
 #: Between two tries of one look, and until it is left.
 AGAIN_S, LONGEST = 600, timedelta(days=1)
 LOOK_S = 120
@@ -42,18 +42,7 @@ class Recheck(Value):
 
 async def plan(conn: AsyncConnection, delivery: Delivery) -> None:
     """In the transaction that marks it published: when an earlier request was given up as unknown."""
-    await conn.execute(
-        """
-        INSERT INTO rechecks (delivery_id, look_at, since)
-        SELECT %(id)s, clock_timestamp() + make_interval(secs => %(in_s)s), min(sent.at)
-          FROM delivery_events sent
-         WHERE sent.delivery_id = %(id)s AND sent.status = 'sending'
-        HAVING EXISTS (SELECT FROM delivery_events lost WHERE lost.delivery_id = %(id)s AND lost.status = 'unknown'
-                          AND lost.id < max(sent.id))
-        ON CONFLICT (delivery_id) DO UPDATE SET look_at = excluded.look_at, looks = 0
-        """,
-        {"id": delivery.id, "in_s": FIRST_LOOK_S},
-    )
+    await conn.execute(deliveries.PLAN_RECHECK, {"id": delivery.id, "in_s": deliveries.FIRST_RECHECK_S})
 
 
 async def due(conn: AsyncConnection) -> list[int]:

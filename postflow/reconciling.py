@@ -70,6 +70,7 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
 
 async def _known(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> Attempt:
     sent_at = delivery.sent_at or delivery.status_at
+    theirs_s = leaving.timeout_s(await due.longest_lease_s(conn, delivery))
     return Attempt(
         attempt_no=delivery.attempt_no,
         first_sent_at=delivery.first_sent_at or sent_at,
@@ -78,7 +79,7 @@ async def _known(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> A
         absent_looks=delivery.absent_looks,
         first_absent_at=delivery.first_absent_at,
         error_code=delivery.error_code or "",
-        still_ours_s=leaving.still_ours_s(engine.settings.request_timeout_s),
+        still_ours_s=leaving.still_ours_s(max(theirs_s, engine.settings.request_timeout_s)),
         taken_remote_ids=await due.taken_remote_ids(conn, delivery),
         rivalled=await due.is_rivalled(conn, delivery),
         now=await db.async_now(conn),

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 
-from postflow import config, outgoing, publishing, runs, sweeping
+from postflow import config, leaving, outgoing, publishing, runs, sweeping
 from postflow import db as database
 from postflow.engine import Engine
 from sandbox import Sandbox
@@ -162,7 +162,7 @@ async def test_a_request_under_way_keeps_its_lease_when_the_clock_is_set_back_an
     delivery_id, _ = await sending(db, engine, sandbox, ada, "sent before the clock was set back")
     set_back(db)
     await sweeping.sweep(engine)
-    lease_s = engine.settings.request_timeout_s + publishing.SEND_MARGIN_S
+    lease_s = leaving.lease_s(engine.settings.request_timeout_s)
     status, left_s = row(db, delivery_id)
     assert status == "sending" and 0 < left_s <= lease_s + 1
     await lifetime.to_rest(engine, db, [delivery_id])

@@ -5,7 +5,7 @@ import uuid
 import psycopg
 import pytest
 
-from postflow import config, publishing, rechecking, reconciling, sweeping
+from postflow import config, deliveries, publishing, rechecking, reconciling, sweeping
 from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
@@ -150,6 +150,28 @@ async def test_two_that_arrived_together_are_seen_and_their_person_is_told_once(
     assert lost.left_to_look() == 0
 
 
+@pytest.mark.parametrize("seen_where", [True, False])
+@pytest.mark.parametrize("held", [{"with_next": True}])
+@pytest.mark.parametrize(("network", "pictures"), [("mastodon-4.1", 0)])
+async def test_what_a_person_found_is_looked_at_once_more_too_when_it_was_sent_twice(
+    lost: Lost, seen_where: bool
+) -> None:
+    """Without its address nobody could tell a second one from it."""
+    await lost.comes_to_rest()
+    lost.sandbox.wait_until_idle()
+    assert (lost.requests, lost.times_out()) == (2, 2)
+    lost.conn.execute(
+        "UPDATE deliveries SET status = 'attention', error = 'Which?', published_at = NULL, remote_id = NULL, permalink = NULL"
+    )
+    lost.conn.execute("DELETE FROM rechecks")
+    one = lost.sandbox.ledger.statuses(text=lost.text)[0]
+    where = {"remote_id": one.id, "permalink": one.url} if seen_where else {}
+    assert deliveries.settle_published(lost.conn, lost.delivery.id, "Seen there.", **where)
+    assert lost.left_to_look() == int(seen_where)
+    await lost.a_good_hour_passes()
+    assert len(lost.told()) == int(seen_where)
+
+
 @pytest.mark.parametrize("held", [{"with_next": True}])
 @pytest.mark.parametrize(("network", "pictures"), [("mastodon", 0), ("mastodon-4.6", 0)])
 async def test_a_lock_on_the_key_makes_one_of_two_that_arrive_together(lost: Lost) -> None:
@@ -164,7 +186,7 @@ async def test_a_lock_on_the_key_makes_one_of_two_that_arrive_together(lost: Los
 async def test_a_server_that_cannot_be_asked_is_asked_again(lost: Lost) -> None:
     await lost.comes_to_rest()
     away = lost.sandbox.faults.add("status", status=502, method="GET", path="/statuses$", times=None)
-    lifetime.pass_time(lost.conn, rechecking.FIRST_LOOK_S)
+    lifetime.pass_time(lost.conn, deliveries.FIRST_RECHECK_S)
     await sweeping.sweep(lost.engine)
     await lifetime.run_due(lost.engine, lost.conn)
     assert (lost.told(), lost.left_to_look()) == ([], 1)

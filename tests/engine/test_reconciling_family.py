@@ -1,6 +1,7 @@
 """What becomes of a lost request on each software of the fediverse, through the whole engine: never out twice."""
 
 import uuid
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from postflow import config, publishing, reconciling
 from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
+from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 from tests.platforms.networks import BY_NAME
 
@@ -101,6 +103,20 @@ async def test_where_lists_may_be_incomplete_a_person_decides(network: str, sent
     assert await publishing.publish(sent.engine, sent.id) is None
     await sent.look()
     assert (sent.status, sent.times_out()) == ("attention", 0)
+
+
+@pytest.mark.parametrize("network", ["mastodon"])
+async def test_a_look_reckons_with_the_time_that_the_sender_gave_its_request(network: str, sent: Sent) -> None:
+    """A worker that waits longer than the one that looks may have something on its way for longer."""
+    patient = sent.engine.settings.model_copy(update={"request_timeout_s": 60.0})
+    sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
+    assert await publishing.publish(replace(sent.engine, settings=patient), sent.id) is None
+    counted = []
+    for _ in range(2):
+        lifetime.pass_time(sent.conn, 70)
+        await reconciling.reconcile(sent.engine, sent.id)
+        counted += sent.conn.execute("SELECT absent_looks FROM deliveries").fetchall()
+    assert counted == [(0,), (1,)]
 
 
 @pytest.mark.parametrize("network", ["mastodon", "snac"])

@@ -3,11 +3,12 @@ none is found twice, however answers get lost.
 """
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, reconciling
+from postflow import config, deliveries, preparing, publishing, reconciling
 from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
@@ -138,6 +139,32 @@ async def test_beside_one_that_waits_for_its_person_words_alone_tell_nothing(
     await reconciling.reconcile(engine, his.id)
     assert [status_of(db, one) for one in (hers, his)] == ["attention", "attention"]
     assert sandbox.ledger.times_published(text) == 1
+
+
+async def test_one_that_failed_and_is_asked_for_again_is_no_rival_of_one_in_doubt_with_the_same_words(
+    network: str,
+    shared: tuple[int, int],
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+) -> None:
+    """It keeps its likeness, which the claim writes anew; what it was sent before was refused, so nothing of it is out."""
+    text = f"failed and asked for again {network}"
+    [failed] = scheduled(db, settings, ada, (shared[0],), text)
+    refused = sandbox.faults.add("status", instance=network, status=422, body="json", text="No.", times=None, **COMMIT)
+    assert await publishing.publish(engine, failed.id) is None
+    assert status_of(db, failed) == "failed"
+    sandbox.faults.clear(refused)
+    [doubted] = scheduled(db, settings, ada, (shared[0],), text)
+    sandbox.faults.add("drop_after_commit", instance=network, **COMMIT)
+    assert await publishing.publish(engine, doubted.id) is None
+    later = datetime.now(UTC) + timedelta(hours=1)
+    [again] = deliveries.ask_again(db, failed.id, later, "Again.")
+    assert (again.status, again.sent_at, again.first_sent_at) == ("scheduled", None, None)
+    assert await reconciling.reconcile(engine, doubted.id)
+    assert status_of(db, doubted) == "published"
 
 
 async def test_a_post_with_other_words_does_not_wait(
