@@ -38,7 +38,8 @@ TIMER_MARGIN_S = 0.0003
 #: Between two tries of a post while another that could be taken for it is looked for, and what its story says of that.
 ALIKE_S = 10.0
 WAITS_FOR_ALIKE = (
-    "Another post with the same words may be on this account already. PostFlow looks for that one first, and then sends this."
+    "Another post with the same words may be on this account already."
+    " PostFlow looks for that one first, and then sends this."
 )
 #: What was prepared is asked about until so long before the date; after it, for so long.
 ASK_MARGIN_S, LONGEST_ASKING_S = 0.02, 1.0

@@ -268,7 +268,11 @@ def test_an_address_nobody_has_is_not_found(ada: Browser) -> None:
         assert ada.get(path).status_code == 404, path
 
 
-INCOMPLETE = {"error": "It went out without 1 of its 2 pictures.", "error_code": "incomplete", "next_step": "Look there."}
+INCOMPLETE = {
+    "error": "It went out without 1 of its 2 pictures.",
+    "error_code": "incomplete",
+    "next_step": "Look there.",
+}
 TWICE = {"notes": ["It seems to be on the account twice."], "error_code": "out_twice"}
 
 
