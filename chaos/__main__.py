@@ -70,6 +70,8 @@ def tell(reached: verdict.Verdict) -> None:
         click.echo(
             f"to be looked at  {row.handle} ({row.platform}): {row.error} Open, for {because or 'NO KNOWN REASON'}"
         )
+    for line in (*reached.found.doubled, *reached.found.incomplete):
+        click.echo(f"as told        {line}")
     for line in reached.complaints:
         click.echo(f"WRONG  {line}")
 

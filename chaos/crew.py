@@ -17,11 +17,19 @@ Starts = Callable[[list[str], str], Process]
 class Worker:
     process: Process
     frozen_until: float | None = None  # monotonic
+    frozen_with: "Machine | None" = None
     is_spared: bool = False  # by kills, while it is frozen
 
     @property
     def lives(self) -> bool:
         return self.process.poll() is None
+
+
+@dataclass
+class Machine:
+    """Some workers that are suspended together."""
+
+    goes_on: bool = False
 
 
 class Crew:
@@ -32,6 +40,7 @@ class Crew:
         self._workers: list[Worker] = []
         self.killed = 0
         self.outlived = 0  # freezes that ended with the worker going on
+        self.suspended = 0  # machines that stood still beyond every lease, and went on
 
     def begin(self, count: int) -> None:
         self._workers = [self._fresh(place) for place in range(count)]
@@ -55,10 +64,21 @@ class Crew:
         """SIGSTOP, as when a machine is suspended: its sockets, sessions and locks stay, and nothing is done about them."""
         for worker in self._living_from(place):
             if worker.frozen_until is None:
-                worker.process.send_signal(signal.SIGSTOP)
-                worker.frozen_until, worker.is_spared = time.monotonic() + length_s, spared
+                self._stop(worker, time.monotonic() + length_s, spared, None)
                 return True
         return False
+
+    def suspend(self, place: int, length_s: float, *, everybody: bool) -> bool:
+        """The same for longer than anything lasts. `everybody`: also those that are frozen already."""
+        awake = [one for one in self._living_from(place) if everybody or one.frozen_until is None]
+        until, machine = time.monotonic() + length_s, Machine()
+        for worker in awake if everybody else awake[:1]:
+            self._stop(worker, until, spared=True, machine=machine)
+        return bool(awake)
+
+    def _stop(self, worker: Worker, until: float, spared: bool, machine: Machine | None) -> None:
+        worker.process.send_signal(signal.SIGSTOP)
+        worker.frozen_until, worker.is_spared, worker.frozen_with = until, spared, machine
 
     @property
     def is_any_frozen(self) -> bool:
@@ -83,5 +103,9 @@ class Crew:
         for worker in self._workers:
             if worker.frozen_until is not None and worker.frozen_until <= until:
                 worker.process.send_signal(signal.SIGCONT)
-                self.outlived += worker.lives
-                worker.frozen_until, worker.is_spared = None, False
+                if (machine := worker.frozen_with) is None:
+                    self.outlived += worker.lives
+                elif worker.lives and not machine.goes_on:
+                    machine.goes_on = True
+                    self.suspended += 1
+                worker.frozen_until, worker.is_spared, worker.frozen_with = None, False, None

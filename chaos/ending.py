@@ -7,6 +7,7 @@ clock is touched. To a delivery that is no different from having waited. Nothing
 
 import math
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, LiteralString, NamedTuple
 
@@ -54,6 +55,7 @@ class Left(NamedTuple):
 
     deliveries: int
     jobs: int  # that nobody works on: their worker is gone, or they are due and untaken
+    unseen: int = 0  # posts that are out twice and were not looked at again so far
 
 
 class Next(NamedTuple):
@@ -65,14 +67,14 @@ def let_it_end(stage: Stage, say: Say) -> Left:
     """What is left when everything is at rest, or when patience ends: that is stuck."""
     give_up = time.monotonic() + LONGEST_S
     told_at = 0.0
-    while (left := _left(stage)) != (0, 0) or stage.crew.is_any_frozen:
+    while (left := _left(stage)) != (0, 0, 0) or stage.crew.is_any_frozen:
         if time.monotonic() > give_up:
             break
         if time.monotonic() - told_at > TELLS_S:
             say(f"      {left.deliveries} still under way, {left.jobs} jobs without a worker, {stage.aged_s} s skipped")
             told_at = time.monotonic()
         stage.keep_alive()
-        if left.deliveries and stage.aged_s < MOST_AGED_S:
+        if (left.deliveries or left.unseen) and stage.aged_s < MOST_AGED_S:
             _skip(stage)
         time.sleep(0.5)
     return left
@@ -86,12 +88,21 @@ def _left(stage: Stage) -> Left:
             SELECT (SELECT count(*) FROM moving WHERE NOT is_held) AS deliveries,
                    (SELECT count(*) FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
                      WHERE (j.status = 'todo' AND coalesce(j.scheduled_at, now()) <= now()) OR (j.status = 'doing'
-                       AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => %s))) AS jobs
+                       AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => %s))) AS jobs,
+                   (SELECT count(*) FROM rechecks r JOIN deliveries d ON d.id = r.delivery_id
+                     WHERE r.looks = 0 AND d.remote_id = ANY(%s)) AS unseen
             """,
-            [SILENT_S],
+            [SILENT_S, repeated(stage)],
         ).fetchone()
     assert found
     return found
+
+
+def repeated(stage: Stage) -> list[str]:
+    """The ids of statuses in whose words there is another on the account."""
+    seen = stage.sandbox.ledger.statuses(published=True)
+    count = Counter((one.instance, one.handle, one.text) for one in seen)
+    return [one.id for one in seen if count[one.instance, one.handle, one.text] > 1]
 
 
 def _skip(stage: Stage) -> None:
@@ -99,15 +110,16 @@ def _skip(stage: Stage) -> None:
 
     What the dead hold, its lease run out and its request over, waits for the sweep like what overslept, and holds up nothing.
     """
-    if stage.crew.is_any_frozen:
+    if stage.crew.is_any_frozen or stage.sandbox.holds:
         return
+    seen_twice = repeated(stage)
     with stage.connect() as conn:
         try:
             with conn.transaction():
                 conn.execute(
                     "LOCK TABLE accounts, posts, deliveries, delivery_events IN SHARE ROW EXCLUSIVE MODE NOWAIT"
                 )
-                coming = _next(conn)
+                coming = _next(conn, seen_twice)
                 if coming.busy or coming.in_s is None:
                     return
                 stage.sandbox.wait_until_idle()
@@ -119,7 +131,7 @@ def _skip(stage: Stage) -> None:
     stage.aged_s += seconds
 
 
-def _next(conn: Connection) -> Next:
+def _next(conn: Connection, repeated: list[str]) -> Next:
     with conn.cursor(row_factory=class_row(Next)) as cursor:
         found = cursor.execute(
             _MOVING
@@ -130,11 +142,13 @@ def _next(conn: Connection) -> Next:
                        ELSE wake_at <= clock_timestamp() AND NOT waits
                             AND wake_at > clock_timestamp() - make_interval(secs => %(overslept_s)s)
                    END), false) AS busy,
-                   extract(epoch FROM min(wake_at) FILTER (WHERE wake_at > clock_timestamp() AND NOT waits)
+                   extract(epoch FROM least(min(wake_at) FILTER (WHERE wake_at > clock_timestamp() AND NOT waits),
+                       (SELECT min(look_at) FROM rechecks r JOIN deliveries d ON d.id = r.delivery_id
+                         WHERE r.looks = 0 AND r.look_at > clock_timestamp() AND d.remote_id = ANY(%(repeated)s)))
                        - clock_timestamp())::float8 AS in_s
               FROM moving WHERE NOT is_held
             """,
-            {"lease_s": LEASE_OF_THE_LIVING_S, "overslept_s": OVERSLEPT_S},
+            {"lease_s": LEASE_OF_THE_LIVING_S, "overslept_s": OVERSLEPT_S, "repeated": repeated},
         ).fetchone()
     assert found
     return found

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from psycopg.rows import class_row
+from psycopg import Connection
+from psycopg.rows import class_row, dict_row
 
 from chaos.ending import Left
 from chaos.people import People, Wish
@@ -18,6 +19,7 @@ class Row(NamedTuple):
     """One delivery at the end."""
 
     id: int
+    place: tuple[int, int] | None  # in the plan: post and part
     handle: str
     platform: str
     status: str
@@ -32,6 +34,7 @@ class Row(NamedTuple):
     struck: bool  # since then its story tells that whoever sent it was gone before the answer was written down
     deaths: int  # of workers that prepared it
     pictures: int = 0
+    told_twice: bool = False  # its person was told that it is out twice
 
 
 class Blows(NamedTuple):
@@ -56,6 +59,9 @@ class Evidence:
     kills: int = 0
     restarts: int = 0
     freezes: int = 0  # that ended with the worker going on
+    suspended: int = 0
+    silences: int = 0
+    outages: int = 0
     timeout_s: float = 5
     max_faults: int = 12
 
@@ -78,8 +84,7 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
     assert people.began_at
     aged = timedelta(seconds=stage.aged_s)
     with stage.connect() as conn:
-        with conn.cursor(row_factory=class_row(Row)) as cursor:
-            rows = cursor.execute(_ROWS).fetchall()
+        rows = rows_of(conn, people)
         with conn.cursor(row_factory=class_row(Blows)) as cursor:
             blows = cursor.execute(_BLOWS).fetchone()
     return Evidence(
@@ -96,19 +101,29 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
         kills=stage.crew.killed,
         restarts=stage.restarted,
         freezes=stage.crew.outlived,
+        suspended=stage.crew.suspended,
+        silences=stage.silences,
+        outages=stage.outages,
         timeout_s=stage.settings.request_timeout_s,
         max_faults=stage.settings.max_faults,
     )
 
 
+def rows_of(conn: Connection, people: People) -> list[Row]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return [Row(place=people.places.get(one.pop("post_id")), **one) for one in cursor.execute(_ROWS).fetchall()]
+
+
 _ROWS = """
-    SELECT d.id, ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
+    SELECT d.id, d.post_id, ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
            d.remote_id, d.error_code, d.error, d.faults, d.staged->'parent'->>'remote_id' AS container, sent.at AS sent_at,
            EXISTS(SELECT FROM delivery_events e WHERE e.delivery_id = d.id AND e.id > sent.id AND e.status = 'unknown'
                      AND e.detail->>'code' IN ('worker_gone', 'worker_stopped')) AS struck,
            (SELECT count(*) FROM delivery_events e WHERE e.delivery_id = d.id AND e.status = 'scheduled'
                AND e.detail->>'code' = 'worker_gone') AS deaths,
-           coalesce(jsonb_array_length(p.content->'attachments'), 0) AS pictures
+           coalesce(jsonb_array_length(p.content->'attachments'), 0) AS pictures,
+           array_to_string(d.notes, ' ') LIKE '%%on the account twice%%'
+               AND EXISTS(SELECT FROM notices n WHERE n.user_id = a.user_id AND n.key = 'twice:' || d.id) AS told_twice
       FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
       LEFT JOIN LATERAL (SELECT e.id, e.at FROM delivery_events e
                           WHERE e.delivery_id = d.id AND e.status = 'sending' ORDER BY e.id DESC LIMIT 1) sent ON true

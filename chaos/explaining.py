@@ -12,7 +12,7 @@ from sandbox.ledger import RequestEntry
 
 #: Answers from which nobody can tell whether the post is out.
 OPEN = {"drop_before", "drop_after_commit", "cut_body", "garbage", "answer_without_id", "status", "redirect",
-        "publish_error_but_live"}  # fmt: skip
+        "publish_error_but_live", "held"}  # fmt: skip
 #: Errors of the plan that plainly say that nothing was published.
 DEFINITE = {9007}
 

@@ -54,16 +54,28 @@ def wreak(stage: Stage, plan: Plan, people: People, workers: int, say: Say) -> N
         time.sleep(0.05)
     people.finish()
     stage.sandbox.faults.clear()
+    stage.sandbox.let_go()  # what waits for a next request may wait for ever; the rest comes a little earlier
 
 
 def _blows(stage: Stage, plan: Plan, zero: float) -> list[Blow]:
+    crew = stage.crew
     blows = [Blow(at, lambda n=n, at=at: _kill(stage, plan, n, zero + at)) for n, at in enumerate(plan.kills)]
     blows += [
-        Blow(one.at_s, lambda place=place, one=one: stage.crew.freeze(place, one.length_s, spared=one.spared))
+        Blow(one.at_s, lambda place=place, one=one: crew.freeze(place, one.length_s, spared=one.spared))
         for place, one in enumerate(plan.freezes)
+    ]
+    blows += [
+        Blow(one.at_s, lambda place=place, one=one: crew.suspend(place, one.length_s, everybody=one.everybody))
+        for place, one in enumerate(plan.suspensions)
     ]
     blows += [Blow(at, lambda mode=mode: stage.restart_postgres(mode)) for at, mode in plan.restarts]
     blows += [Blow(at, stage.cut_connections) for at in plan.cuts]
+    for silence in plan.silences:
+        blows.append(Blow(silence.at_s, lambda one=silence: stage.hold_wires(one.wires)))
+        blows.append(Blow(silence.at_s + silence.length_s, lambda one=silence: stage.let_wires_go(one.wires)))
+    for outage in plan.outages:
+        blows.append(Blow(outage.at_s, lambda one=outage: stage.begin_outage(one)))
+        blows.append(Blow(outage.at_s + outage.length_s, lambda one=outage: stage.end_outage(one)))
     return _in_order(blows)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -22,8 +22,15 @@ from postflow.errors import PostFlowError
 from postflow.models import Attachment, Content, Credentials, Media, NewPost, Profile
 from postflow.platforms.base import Platform
 
-_PLATFORM = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon"}
+_PLATFORM = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon", "akkoma": "mastodon"}
 _COLOURS = ("teal", "gold", "crimson")
+
+
+@dataclass
+class _Person:
+    user_id: int
+    pictures: list[Media]
+    accounts: dict[str, int] = field(default_factory=dict)  # by handle
 
 
 @dataclass
@@ -43,14 +50,15 @@ class Wish:
 
 
 class People:
-    """One person who owns all accounts; `posts` maps the plan's numbers to the stored posts."""
+    """One person who has connected all accounts, and one who has connected some of them, too. `posts` maps the plan's
+    numbers to the stored posts, `places` those to the plan: (number, part).
+    """
 
     def __init__(self, stage: Stage, plan: Plan) -> None:
         self._stage, self._plan = stage, plan
-        self._user_id = 0
-        self._accounts: dict[str, int] = {}
-        self._pictures: list[Media] = []
+        self._persons: list[_Person] = []
         self._posts: dict[int, int] = {}
+        self.places: dict[int, tuple[int, int]] = {}
         self.began_at: datetime | None = None
         self.wishes: list[Wish] = []
         self.surprises: list[str] = []  # whatever no person may ever see
@@ -60,11 +68,17 @@ class People:
         """Accounts with their tokens straight from the sandbox, and a few pictures."""
         with self._stage.connect() as conn:
             owner = users.create_owner(conn, "chaos@postflow.example", "a password for nobody", time_zone="UTC")
-            self._user_id = owner.id
-            for name, base_url, server in asyncio.run(self._servers()):
+            other = users.create(conn, "other@postflow.example", "a password for nobody", time_zone="UTC")
+            known = asyncio.run(self._servers())
+            for _, _, server in known:
                 servers.save(conn, server)
-                self._connect(conn, name, base_url)
-            self._pictures = [media.store(conn, owner.id, f"{colour}.jpg", _picture(colour)) for colour in _COLOURS]
+            for user, handles in ((owner, frozenset(self._plan.accounts)), (other, self._plan.shared)):
+                person = _Person(
+                    user.id, [media.store(conn, user.id, f"{colour}.jpg", _picture(colour)) for colour in _COLOURS]
+                )
+                for name, base_url, _ in known:
+                    self._connect(conn, person, handles, name, base_url)
+                self._persons.append(person)
 
     async def _servers(self) -> list[tuple[str, str, servers.Server]]:
         found = []
@@ -75,12 +89,14 @@ class People:
                 found.append((instance, base_url, await platform.server(http, base_url)))
         return found
 
-    def _connect(self, conn: Connection, instance: str, base_url: str) -> None:
-        for handle in [handle for handle, place in self._plan.accounts.items() if place == instance]:
+    def _connect(
+        self, conn: Connection, person: "_Person", handles: frozenset[str], instance: str, base_url: str
+    ) -> None:
+        for handle in sorted(handle for handle in handles if self._plan.accounts[handle] == instance):
             given = self._stage.sandbox.add_account(instance, handle)
             account = accounts.connect(
                 conn,
-                self._user_id,
+                person.user_id,
                 platform=_PLATFORM.get(instance, instance),
                 base_url=base_url,
                 option="",
@@ -88,7 +104,7 @@ class People:
                 credentials=Credentials(access_token=SecretStr(given.access_token), issued_at=db.now(conn)),
                 keys=self._stage.settings.encryption_keys,
             )
-            self._accounts[handle] = account.id
+            person.accounts[handle] = account.id
 
     def write_all(self) -> None:
         """Everything is scheduled before the first post is due; `began_at` is the run's second zero."""
@@ -99,27 +115,32 @@ class People:
                 with conn.transaction():
                     made = scheduling.schedule(
                         conn,
-                        self._user_id,
+                        self._person(post.number).user_id,
                         self._new(post, version=1),
                         now=db.now(conn),
                         settings=self._stage.settings,
                     )
                     waking.publish_later(conn, made.deliveries)
                 self._posts[post.number] = made.posts[0].id
+                self.places |= {stored.id: (post.number, part) for part, stored in enumerate(made.posts)}
 
     def _new(self, post: PlannedPost, *, version: int) -> NewPost:
         assert self.began_at
+        person = self._persons[post.person]
         attachments = tuple(
-            Attachment(media_id=one.id, alt_text=one.filename) for one in self._pictures[: post.pictures]
+            Attachment(media_id=one.id, alt_text=one.filename) for one in person.pictures[: post.pictures]
         )
-        parts = [Content(text=marker(post.number, part, version), language="en") for part in range(post.parts)]
+        parts = [Content(text=marker(post.says, part, version), language="en") for part in range(post.parts)]
         return NewPost(
             content=parts[0].model_copy(update={"attachments": attachments}),
             thread=tuple(parts[1:]),
-            account_ids=tuple(self._accounts[handle] for handle in post.accounts),
+            account_ids=tuple(person.accounts[handle] for handle in post.accounts),
             post_date=self.began_at + timedelta(seconds=post.due_s),
             time_zone="UTC",
         )
+
+    def _person(self, post: int) -> "_Person":
+        return self._persons[self._plan.posts[post].person]
 
     # -- while it is on its way --------------------------------------------------------------------------------
 
@@ -164,12 +185,12 @@ class People:
             self.surprises.append(f"{wish.deed} of post {wish.post}: {traceback.format_exc()}")
 
     def _edit(self, conn: Connection, wish: Wish) -> None:
-        post_id = self._posts[wish.post]
-        stored = scheduling.posts.get(conn, self._user_id, post_id)
+        post_id, user_id = self._posts[wish.post], self._person(wish.post).user_id
+        stored = scheduling.posts.get(conn, user_id, post_id)
         wish.version, wish.post_date = stored.revision + 1, stored.post_date
         made = scheduling.edit(
             conn,
-            self._user_id,
+            user_id,
             post_id,
             self._new(self._plan.posts[wish.post], version=wish.version).model_copy(
                 update={"post_date": stored.post_date}
@@ -184,17 +205,24 @@ class People:
         now = db.now(conn)
         wish.post_date = now + timedelta(seconds=3)
         moved = scheduling.move(
-            conn, self._user_id, self._posts[wish.post], wish.post_date, now=now, settings=self._stage.settings
+            conn,
+            self._person(wish.post).user_id,
+            self._posts[wish.post],
+            wish.post_date,
+            now=now,
+            settings=self._stage.settings,
         )
         waking.publish_later(conn, moved)
 
     def _publish_now(self, conn: Connection, wish: Wish) -> None:
         wish.post_date = db.now(conn)
-        moved = scheduling.publish_now(conn, self._user_id, self._posts[wish.post], now=wish.post_date)
+        moved = scheduling.publish_now(
+            conn, self._person(wish.post).user_id, self._posts[wish.post], now=wish.post_date
+        )
         waking.publish_later(conn, moved)
 
     def _cancel(self, conn: Connection, wish: Wish) -> None:
-        stopped = scheduling.cancel(conn, self._user_id, self._posts[wish.post])
+        stopped = scheduling.cancel(conn, self._person(wish.post).user_id, self._posts[wish.post])
         wish.held_back = tuple(one.id for one in stopped)
 
     def _retry(self, conn: Connection, wish: Wish) -> None:
@@ -203,7 +231,7 @@ class People:
             [self._posts[wish.post]],
         ).fetchall()
         for (delivery_id,) in rows:
-            again = scheduling.retry(conn, self._user_id, delivery_id, now=db.now(conn))
+            again = scheduling.retry(conn, self._person(wish.post).user_id, delivery_id, now=db.now(conn))
             waking.publish_later(conn, again)
 
 

@@ -10,33 +10,60 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from cryptography.fernet import Fernet
 
 from chaos.crew import Crew, Process
+from chaos.faults import PAGE
+from chaos.plan import INSTANCES
+from chaos.troubles import DATABASE, Outage
+from chaos.wires import Wires
 from postflow import children, config, embedded, logs, migrate
 from sandbox import Sandbox
 
 _WEB = [sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn", "--workers", "1"]
 _PATIENCE_S = 60
+_SOCKET = ".s.PGSQL.5432"
 
 
 class Stage:
     def __init__(
-        self, postgres: embedded.EmbeddedPostgres, sandbox: Sandbox, environment: dict[str, str], home: Path
+        self,
+        postgres: embedded.EmbeddedPostgres,
+        sandbox: Sandbox,
+        wires: Wires,
+        environment: dict[str, str],
+        home: Path,
     ) -> None:
-        self.postgres, self.sandbox, self.environment, self.home = postgres, sandbox, environment, home
+        self.postgres, self.sandbox, self.wires, self.environment, self.home = (
+            postgres,
+            sandbox,
+            wires,
+            environment,
+            home,
+        )
+        self._silent: Counter[str] = Counter()
+        self._answering: dict[Outage, Any] = {}
         self.crew = Crew(self._start)
         self.restarted = 0
+        self.silences = 0
+        self.outages = 0
         self.aged_s = 0  # so much was skipped at the end
         self._web: Process | None = None
 
     @property
     def settings(self) -> config.Settings:
         return config.load(self.environment)
+
+    @property
+    def socket(self) -> Path:
+        """Where the database listens; the workers come by its wire."""
+        return Path(self.postgres.url().rpartition("host=")[2]) / _SOCKET
 
     def connect(self, *, patience_s: float = _PATIENCE_S) -> psycopg.Connection:
         """Waits for a database that is just starting."""
@@ -73,6 +100,33 @@ class Stage:
         with self.connect() as conn:
             conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
+    # -- the ways to and from the workers ----------------------------------------------------------------------
+
+    def hold_wires(self, names: tuple[str, ...]) -> None:
+        self._silent.update(names)
+        self.wires.hold(names)
+        self.silences += 1
+
+    def let_wires_go(self, names: tuple[str, ...]) -> None:
+        """Those that no other silence holds as well."""
+        self._silent.subtract(names)
+        self.wires.let_go(tuple(one for one in names if not self._silent[one]))
+
+    def begin_outage(self, outage: Outage) -> None:
+        """A gateway answers every request to an instance, and nothing gets through to it."""
+        said: dict[str, Any] = {"kind": "status", "body": "json", "commit": False}
+        if outage.says == "page":
+            said |= {"kind": "garbage", "text": PAGE}
+        elif outage.says == "502":
+            said |= {"status": 502, "body": "html"}
+        else:
+            said |= {"status": int(outage.says)}
+        self._answering[outage] = self.sandbox.faults.add(times=None, instance=outage.instance, path="/", **said)
+        self.outages += 1
+
+    def end_outage(self, outage: Outage) -> None:
+        self.sandbox.faults.clear(self._answering.pop(outage))
+
     def end(self) -> None:
         """Workers and pages are stopped, and whatever they asked the networks for is over."""
         ending = self.crew.end()
@@ -86,6 +140,7 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self.wires.end()
         self.sandbox.wait_until_left_alone()
 
     def _start(self, command: list[str], name: str) -> Process:
@@ -109,9 +164,17 @@ def built() -> Iterator[Stage]:
         Sandbox.start(port=0, keep_requests=2_000_000) as sandbox,
     ):
         migrate.upgrade(postgres.url())
+        sandbox.add_instance("akkoma", name="akkoma")
         # A container that is published twice shows as two posts, as the worst case would.
         sandbox.configure("instagram", second_publish="again")
-        stage = Stage(postgres, sandbox, _environment(postgres.url(), sandbox), home)
+        wires = Wires()
+        for instance in INSTANCES:
+            there = sandbox.instance(instance)
+            port = wires.to_port(instance, int(there.url.rpartition(":")[2]))
+            there.url = f"http://127.0.0.1:{port}"  # whatever it says of itself leads through its wire, too
+        stage = Stage(postgres, sandbox, wires, _environment("", sandbox), home)
+        wires.to_socket(DATABASE, home / _SOCKET, lambda: stage.socket)
+        stage.environment["DATABASE_URL"] = f"postgresql://postflow@/postflow?host={home}"
         os.environ.update(stage.environment)  # this process does people's work, too
         logs.configure(stage.settings.model_copy(update={"log_level": "ERROR"}))
         logging.getLogger("psycopg").setLevel(logging.ERROR)  # sessions that are cut are no news here

@@ -44,6 +44,7 @@ class Verdict:
             *self.found.lost,
             *self.found.wrong,
             *([f"{left.deliveries} deliveries are stuck"] if left.deliveries else []),
+            *([f"{left.unseen} posts are out twice, and nobody looked again"] if left.unseen else []),
             *([f"{left.jobs} jobs of the queue have no worker and find none"] if left.jobs else []),
             *(f"a person met an error: {said}" for said in self.evidence.surprises),
             *(
@@ -60,6 +61,7 @@ class Verdict:
         said = []
         if evidence.kills < len(plan.kills) or evidence.restarts < len(plan.restarts):
             said.append(f"only {evidence.kills} kills and {evidence.restarts} restarts")
+        said += [f"only {had} {name}" for name, had, wanted in self._troubles() if had < wanted]
         if len(evidence.rows) < plan.asked:
             said.append(f"only {len(evidence.rows)} deliveries")
         if evidence.faulted < (FAULTED if plan.asked >= SMALL else FAULTED / 2):
@@ -68,6 +70,15 @@ class Verdict:
         if self.by_status["published"] < MOSTLY * wanted:
             said.append(f"only {self.by_status['published']} of {wanted} are out")
         return said
+
+    def _troubles(self) -> list[tuple[str, int, int]]:
+        """(name, how often it happened, how often it was planned)"""
+        evidence, plan = self.evidence, self.evidence.plan
+        return [
+            ("suspended", evidence.suspended, len(plan.suspensions)),
+            ("silences", evidence.silences, len(plan.silences)),
+            ("outages", evidence.outages, len(plan.outages)),
+        ]
 
     def figures(self) -> dict[str, float]:
         return {
@@ -79,4 +90,7 @@ class Verdict:
             "lost": len(self.found.lost),
             "stuck": self.evidence.left.deliveries,
             "attention": len(self.attention),
+            "doubled": len(self.found.doubled),
+            "incomplete": len(self.found.incomplete),
+            **{name: had for name, had, _ in self._troubles()},
         }

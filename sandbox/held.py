@@ -31,6 +31,9 @@ class Held:
         self._all: list[_Held] = []
         self._background = background
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def hold(self, call: Call, handle: Callable[[], Awaitable[wire.Response]], fault: Fault) -> None:
         """Until it is let go, the next one like it comes, or `seconds` are over."""
         held = _Held(call, handle, bool(fault.option("with_next", False)))

@@ -185,6 +185,11 @@ class Sandbox:
         """Return once no request is under way; connections that clients keep open do not count."""
         self._wait(self._quiet(lambda: bool(self.network.under_way)))
 
+    @property
+    def holds(self) -> int:
+        """So many requests are held back right now (`held` switches)."""
+        return len(self.network.held)
+
     def let_go(self) -> int:
         """What `held` switches hold back is carried out now; returns how many requests once that is done."""
 

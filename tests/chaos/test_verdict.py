@@ -25,8 +25,8 @@ POSTS = [
 
 def a_plan(**changes: Any) -> Plan:
     plan = Plan(
-        seed=1, asked=4, length_s=60, accounts=ACCOUNTS, posts=POSTS, kills=[3.0], restarts=[], cuts=[], freezes=[],
-        deeds=[], faults=[],
+        seed=1, asked=4, length_s=60, accounts=ACCOUNTS, shared=frozenset(), posts=POSTS, kills=[3.0],
+        restarts=[], cuts=[], freezes=[], deeds=[], faults=[],
     )  # fmt: skip
     return replace(plan, **changes)
 
@@ -34,7 +34,7 @@ def a_plan(**changes: Any) -> Plan:
 def a_row(number: int, handle: str, post: int, part: int = 0, **changes: Any) -> Row:
     due = NOON + timedelta(seconds=POSTS[post].due_s)
     row = Row(
-        id=number, handle=handle, platform=ACCOUNTS[handle], status="published", text=marker(post, part, 1),
+        id=number, place=(post, part), handle=handle, platform=ACCOUNTS[handle], status="published", text=marker(post, part, 1),
         post_date=due, remote_id=f"s{number}", error_code=None, error=None, faults=0, container=f"c{number}",
         sent_at=due, struck=False, deaths=0,
     )  # fmt: skip
@@ -116,7 +116,10 @@ def _many() -> list[PlannedPost]:
 
 
 def _out() -> list[tuple[Row, StatusEntry]]:
-    rows = [a_row(post + 10, "bird", 1, remote_id=f"s{post + 10}", text=marker(post, 0, 1)) for post in range(2, 12)]
+    rows = [
+        a_row(post + 10, "bird", 1, remote_id=f"s{post + 10}", text=marker(post, 0, 1), place=(post, 0))
+        for post in range(2, 12)
+    ]
     return [(row, a_status(row)) for row in rows]
 
 
@@ -129,6 +132,7 @@ def test_nothing_is_said_about_a_run_that_went_well(evidence: Evidence) -> None:
     assert verdict.well
     assert verdict.figures() == {
         "deliveries": 4, "kills": 1, "restarts": 0, "faulted": 0.5, "twice": 0, "lost": 0, "stuck": 0, "attention": 0,
+        "doubled": 0, "incomplete": 0, "suspended": 0, "silences": 0, "outages": 0,
     }  # fmt: skip
 
 
@@ -174,7 +178,6 @@ Spoil = Callable[[StatusEntry], StatusEntry]
         (3, lambda one: replace(one, text=marker(1, 0, 2)), "out as “Chaos post 00001.0, version 2”"),
         (3, lambda one: replace(one, text="something else"), "a status without a marker"),
         (3, lambda one: replace(one, hidden="draft"), "is there and hidden: draft"),
-        (3, lambda one: replace(one, media=[]), "has 0 pictures instead of 1"),
         (3, lambda one: replace(one, committed_ns=one.committed_ns - 10**9), "went out before its date"),
         (2, lambda one: replace(one, in_reply_to_id=None), "answers None instead of s1"),
         (1, lambda one: replace(one, in_reply_to_id="s2"), "answers s2 instead of nothing"),
@@ -184,6 +187,79 @@ Spoil = Callable[[StatusEntry], StatusEntry]
 def test_a_status_that_is_not_as_it_should_be_is_seen(evidence: Evidence, number: int, spoil: Spoil, said: str) -> None:
     evidence.statuses[number - 1] = spoil(evidence.statuses[number - 1])
     assert said in complaints(evidence)
+
+
+def test_a_picture_that_is_missing_silently_is_lost_and_one_that_was_told_is_counted(evidence: Evidence) -> None:
+    evidence.statuses[2] = replace(evidence.statuses[2], media=[])
+    assert "bird: post 1.0 has 0 pictures instead of 1" in complaints(evidence)
+    assert (Verdict(evidence).figures()["lost"], Verdict(evidence).figures()["incomplete"]) == (1, 0)
+    change(evidence, 3, error_code="incomplete")
+    assert complaints(evidence) == ""
+    assert (Verdict(evidence).figures()["lost"], Verdict(evidence).figures()["incomplete"]) == (0, 1)
+
+
+def doubled(evidence: Evidence, instance: str, *, apart_s: float = 0, **told: Any) -> Verdict:
+    """The post with a picture is out twice, and its row tells so."""
+    evidence.plan = replace(evidence.plan, accounts={**ACCOUNTS, "bird": instance})
+    row = change(evidence, 3, **{"told_twice": True, "pictures": 1, **told})
+    first = evidence.statuses[2]
+    evidence.statuses.append(a_status(row, id="s99", committed_ns=first.committed_ns + int(apart_s * 1e9)))
+    return Verdict(evidence)
+
+
+@pytest.mark.parametrize("instance", ["mastodon-4.1", "gotosocial", "pixelfed"])
+def test_two_that_arrived_in_one_instant_where_nothing_is_locked_are_counted_when_they_were_told(
+    evidence: Evidence, instance: str
+) -> None:
+    verdict = doubled(evidence, instance)
+    assert verdict.complaints == []
+    assert (verdict.figures()["twice"], verdict.figures()["doubled"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("instance", "but"),
+    [
+        ("mastodon", {}),
+        ("akkoma", {}),
+        ("gotosocial", {"pictures": 0}),
+        ("mastodon-4.1", {"told_twice": False}),
+        ("mastodon-4.1", {"apart_s": 2}),
+    ],
+)
+def test_no_other_double_is_excused(evidence: Evidence, instance: str, but: dict[str, Any]) -> None:
+    assert "bird: post 1.0 is out 2 times: s3, s99" in doubled(evidence, instance, **but).complaints
+
+
+def test_a_double_that_is_told_and_is_none_is_seen(evidence: Evidence) -> None:
+    change(evidence, 3, told_twice=True)
+    assert complaints(evidence) == "bird: post 1.0 is told to be out twice and is not"
+
+
+# -- two posts in the same words ---------------------------------------------------------------------------
+
+
+def with_twin(evidence: Evidence, **changes: Any) -> Row:
+    """Another post says what post 1 says on the first account."""
+    twin = PlannedPost(number=2, accounts=("bird",), pictures=1, parts=1, due_s=20, same_as=1)
+    evidence.plan = replace(evidence.plan, posts=[*POSTS, twin])
+    told = {"text": marker(1, 0, 1), "place": (2, 0), **changes}
+    evidence.rows.append(a_row(5, "bird", 1, **told))
+    return evidence.rows[4]
+
+
+def test_each_of_two_posts_in_the_same_words_is_out_once(evidence: Evidence) -> None:
+    twin = with_twin(evidence)
+    assert "bird: post 2.0 is told to be published and is not there" in complaints(evidence)
+    evidence.statuses.append(a_status(twin))
+    assert complaints(evidence) == ""
+    evidence.statuses.append(a_status(twin, id="s99"))
+    assert "is out 2 times" in complaints(evidence)
+
+
+def test_what_is_out_counts_for_the_one_of_two_alike_that_may_be_out(evidence: Evidence) -> None:
+    with_twin(evidence, status="cancelled", remote_id=None)
+    evidence.wishes = [Wish(2, "cancel", "done", held_back=(5,))]
+    assert complaints(evidence) == ""
 
 
 def test_only_instagram_may_leave_open_where_a_post_is(evidence: Evidence) -> None:

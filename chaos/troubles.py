@@ -1,0 +1,100 @@
+"""Troubles that last for a while, drawn from the seed: machines that stand still, wires that are silent, gateways that answer
+for a dead server, clocks that are set, databases that forget. Seconds from the start of the run.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+#: A frozen worker stands still for longer than it may hold what it sends: request timeout and margin, 20 s in all.
+FROZEN_S = (21.0, 30.0)
+#: A suspended machine for longer than every lease (a minute while preparing, 20 s sending and looking) and every bound of a
+#: session (sessions.py, 15 s idle in a transaction); in a run of less than a minute for longer than all but the first.
+SUSPENDED_S, SUSPENDED_SHORT_S, SHORT_RUN_S = (62.0, 75.0), (21.0, 24.0), 60.0
+#: Longer than a request is waited for (5 s), and every fourth for longer than something of it may be on its way by our doing
+#: (15 s). The database's wire is silent for longer than a session may be idle in a transaction.
+SILENT_S, LONG_SILENT_S, DATABASE_SILENT_S = (6.0, 12.0), (20.0, 40.0), (4.0, 18.0)
+GATEWAY_S = (2.0, 6.0)
+#: What a gateway says in the place of a dead server.
+Gateway = Literal["404", "502", "503", "page"]
+GATEWAYS: list[Gateway] = ["404", "502", "503", "page"]
+DATABASE = "database"
+
+
+@dataclass(frozen=True)
+class Suspension:
+    """SIGSTOP, later SIGCONT. `everybody`: all workers at once, as on one machine. No kill falls on who is `spared`."""
+
+    at_s: float
+    length_s: float
+    spared: bool
+    everybody: bool = False
+
+
+@dataclass(frozen=True)
+class Silence:
+    at_s: float
+    length_s: float
+    wires: tuple[str, ...]  # instances, or the database
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A gateway answers every request to an instance."""
+
+    at_s: float
+    length_s: float
+    instance: str
+    says: Gateway
+
+
+def freezes(dice: random.Random, kills: int, first: float, last: float) -> list[Suspension]:
+    return [
+        Suspension(at, dice.uniform(*FROZEN_S), spared=n % 4 < 3)
+        for n, at in enumerate(spread(dice, min(8, 1 + kills // 40), first, last))
+    ]
+
+
+def suspensions(dice: random.Random, deliveries: int, length_s: float, first: float, last: float) -> list[Suspension]:
+    """The whole machine once in 600 deliveries, one worker thrice as often."""
+    lengths = SUSPENDED_S if length_s > SHORT_RUN_S else SUSPENDED_SHORT_S
+    whole = 1 + deliveries // 600 if length_s > SHORT_RUN_S else 1
+    alone = deliveries // 200 if length_s > SHORT_RUN_S else 0
+    return [
+        Suspension(at, dice.uniform(*lengths), spared=True, everybody=number < whole)
+        for number, at in enumerate(spread(dice, whole, first, last) + spread(dice, alone, first, last))
+    ]
+
+
+def silences(
+    dice: random.Random, deliveries: int, length_s: float, instances: list[str], first: float, last: float
+) -> list[Silence]:
+    """One wire, all of them, and the database's by turns."""
+    short = length_s <= SHORT_RUN_S
+    found = []
+    for number, at in enumerate(spread(dice, 3 if short else 3 + deliveries // 150, first, last)):
+        wires = [(dice.choice(instances),), tuple(instances), (DATABASE,)][number % 3]
+        lengths = DATABASE_SILENT_S if DATABASE in wires else SILENT_S if short or number % 4 else LONG_SILENT_S
+        found.append(Silence(at, dice.uniform(*lengths), wires))
+    return found
+
+
+def outages(dice: random.Random, deliveries: int, instances: list[str], first: float, last: float) -> list[Outage]:
+    return [
+        Outage(at, dice.uniform(*GATEWAY_S), dice.choice(instances), GATEWAYS[number % 4])
+        for number, at in enumerate(spread(dice, 2 + deliveries // 60, first, last))
+    ]
+
+
+def spread(dice: random.Random, count: int, first: float, last: float) -> list[float]:
+    """One in each of `count` equal stretches, anywhere inside it."""
+    step = (last - first) / max(count, 1)
+    return [first + step * (number + dice.random()) for number in range(count)]
+
+
+def around(times: list[float], stretches: list[tuple[float, float]]) -> list[float]:
+    """The same, later by every stretch (from, to) that began before: nothing falls into one."""
+    moved = list(times)
+    for begins, ends in sorted(stretches):
+        moved = [at + ends - begins if at >= begins else at for at in moved]
+    return moved
