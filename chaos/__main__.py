@@ -48,7 +48,7 @@ def run(drawn: plan.Plan, workers: int, say: havoc.Say) -> verdict.Verdict:
         everybody.move_in()
         everybody.write_all()
         havoc.wreak(built, drawn, everybody, workers, say)
-        left = ending.let_it_end(built, say)
+        left = ending.let_it_end(built, everybody, say)
         built.end()
         reached = verdict.Verdict(evidence.gathered(built, drawn, everybody, left))
     if reached.well:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from chaos.evidence import Evidence, Row
+from chaos.evidence import Evidence
 from chaos.people import Wish, marker
+from chaos.rows import Row
 from postflow.preparing import MOST_DEATHS
 from sandbox.ledger import StatusEntry
 
@@ -141,7 +142,7 @@ def _compare_one(
     if row.text not in _texts(evidence, key):
         found.wrong.append(f"{key} is kept as “{row.text}”, which nobody was told last")
     if status:
-        found.wrong += [f"{key} {said}" for said in _unlike(key, row, status, out)]
+        found.wrong += [f"{key} {said}" for said in _unlike(key, row, status, out, evidence.ahead_s)]
         _all_pictures(evidence, found, key, row, status)
 
 
@@ -198,10 +199,10 @@ def _all_pictures(evidence: Evidence, found: Findings, key: Key, row: Row, statu
         (found.incomplete if is_told else found.lost).append(said)
 
 
-def _unlike(key: Key, row: Row, status: StatusEntry, out: dict[Key, StatusEntry]) -> Iterator[str]:
+def _unlike(key: Key, row: Row, status: StatusEntry, out: dict[Key, StatusEntry], ahead_s: float) -> Iterator[str]:
     if status.text != row.text:
         yield f"is kept as “{row.text}” and out as “{status.text}”"
-    if datetime.fromtimestamp(status.committed_ns / 1e9, row.post_date.tzinfo) < row.post_date - SKEW:
+    if datetime.fromtimestamp(status.committed_at + ahead_s, row.post_date.tzinfo) < row.post_date - SKEW:
         yield f"went out before its date, {row.post_date}"
     before = out.get(key._replace(part=key.part - 1)) if key.part else None
     if status.in_reply_to_id != (before.id if before else None) or (key.part and before is None):

@@ -2,7 +2,8 @@
 
 Much of what is left waits for a network: an unknown outcome on Instagram is looked at for ten minutes. Where nothing is
 due for a while, that while is skipped: whatever the database and the sandbox remember lies so much further back, and no
-clock is touched. To a delivery that is no different from having waited. Nothing else is done for it.
+clock is touched. To a delivery that is no different from having waited. What is left to a person, its person answers
+(deciding.py). Nothing else is done for it.
 """
 
 import math
@@ -16,7 +17,9 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from chaos.deciding import decide
 from chaos.havoc import Say
+from chaos.people import People
 from chaos.stage import Stage
 
 #: Real time. The sweep comes once a minute, and takes up what died last only when its lease has run out.
@@ -55,6 +58,7 @@ class Left(NamedTuple):
 
     deliveries: int
     jobs: int  # that nobody works on: their worker is gone, or they are due and untaken
+    undecided: int = 0  # left to a person who has not said anything yet
     unseen: int = 0  # posts that are out twice and were not looked at again so far
 
 
@@ -63,17 +67,19 @@ class Next(NamedTuple):
     in_s: float | None  # when the next row that waits for nothing but time wants something
 
 
-def let_it_end(stage: Stage, say: Say) -> Left:
+def let_it_end(stage: Stage, people: People, say: Say) -> Left:
     """What is left when everything is at rest, or when patience ends: that is stuck."""
     give_up = time.monotonic() + LONGEST_S
     told_at = 0.0
-    while (left := _left(stage)) != (0, 0, 0) or stage.crew.is_any_frozen:
+    while (left := _left(stage)) != (0, 0, 0, 0) or stage.crew.is_any_frozen:
         if time.monotonic() > give_up:
             break
         if time.monotonic() - told_at > TELLS_S:
             say(f"      {left.deliveries} still under way, {left.jobs} jobs without a worker, {stage.aged_s} s skipped")
             told_at = time.monotonic()
         stage.keep_alive()
+        if left.undecided:
+            decide(stage, people)
         if (left.deliveries or left.unseen) and stage.aged_s < MOST_AGED_S:
             _skip(stage)
         time.sleep(0.5)
@@ -89,6 +95,7 @@ def _left(stage: Stage) -> Left:
                    (SELECT count(*) FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
                      WHERE (j.status = 'todo' AND coalesce(j.scheduled_at, now()) <= now()) OR (j.status = 'doing'
                        AND coalesce(w.last_heartbeat, '-infinity') < now() - make_interval(secs => %s))) AS jobs,
+                   (SELECT count(*) FROM deliveries WHERE status = 'attention') AS undecided,
                    (SELECT count(*) FROM rechecks r JOIN deliveries d ON d.id = r.delivery_id
                      WHERE r.looks = 0 AND d.remote_id = ANY(%s)) AS unseen
             """,

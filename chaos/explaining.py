@@ -5,9 +5,12 @@ there is never explained. Instagram has no key and no way from a container to it
 was lost there is never sent again without asking.
 """
 
+from datetime import timedelta
 from typing import NamedTuple
 
-from chaos.evidence import Evidence, Row
+from chaos.evidence import Evidence
+from chaos.rows import Row
+from chaos.troubles import DATABASE
 from sandbox.ledger import RequestEntry
 
 #: Answers from which nobody can tell whether the post is out.
@@ -23,18 +26,33 @@ class Attention(NamedTuple):
 
 
 def attention(evidence: Evidence) -> list[Attention]:
-    return [Attention(row, _because(evidence, row)) for row in evidence.rows if row.status == "attention"]
+    """Whatever a person was asked about, or would have to be."""
+    open_still = [row for row in evidence.rows if row.status == "attention"]
+    return [Attention(row, _because(evidence, row)) for row in [*evidence.asked, *open_still]]
 
 
 def _because(evidence: Evidence, row: Row) -> str | None:
-    if row.error_code != "undecidable" or row.sent_at is None:
+    if row.error_code != "undecidable":
         return None
-    if row.platform != "instagram" and not _is_unguarded(evidence, row):
+    if row.forgotten:
+        return "the database may have forgotten that it was sent"
+    if row.sent_at is None or (row.platform != "instagram" and not _is_unguarded(evidence, row)):
         return None
     if row.struck:
         return "whoever sent it was struck before an answer was written down"
-    kinds = {kind for one in evidence.requests if _is_last_commit(one, row) for kind in _open(one, evidence.timeout_s)}
-    return f"it was answered in a way that tells nothing: {', '.join(sorted(kinds))}" if kinds else None
+    commits = [one for one in evidence.requests if _is_last_commit(one, row, evidence.ahead_s)]
+    kinds = {kind for one in commits for kind in _open(one, evidence.timeout_s)}
+    if kinds:
+        return f"it was answered in a way that tells nothing: {', '.join(sorted(kinds))}"
+    return "the wire was silent" if _was_unheard(evidence, row) else None
+
+
+def _was_unheard(evidence: Evidence, row: Row) -> bool:
+    """It was sent just before, or in, a silence on its way, or on the database's."""
+    assert row.sent_at
+    ways = {DATABASE, evidence.plan.accounts.get(row.handle)}
+    waited = timedelta(seconds=evidence.timeout_s)
+    return any(one.began_at - waited < row.sent_at < one.ended_at and ways & set(one.wires) for one in evidence.unheard)
 
 
 def _is_unguarded(evidence: Evidence, row: Row) -> bool:
@@ -42,8 +60,8 @@ def _is_unguarded(evidence: Evidence, row: Row) -> bool:
     return evidence.plan.accounts.get(row.handle) == "gotosocial" and not row.pictures
 
 
-def _is_last_commit(request: RequestEntry, row: Row) -> bool:
-    if row.sent_at is None or request.account != row.handle or request.received_at < row.sent_at.timestamp():
+def _is_last_commit(request: RequestEntry, row: Row, ahead_s: float) -> bool:
+    if row.sent_at is None or request.account != row.handle or request.received_at < row.sent_at.timestamp() - ahead_s:
         return False
     if row.platform == "instagram":
         return request.path.endswith("/media_publish") and request.params.get("creation_id") == row.container

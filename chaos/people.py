@@ -1,11 +1,12 @@
 """The people of the run: they write every post beforehand, and change their minds while it is on its way."""
 
 import asyncio
+import contextlib
 import io
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,6 +17,7 @@ from psycopg import Connection
 from pydantic import SecretStr
 
 from chaos.plan import Deed, Plan, PlannedPost
+from chaos.rows import Row
 from chaos.stage import Stage
 from postflow import accounts, db, media, net, platforms, scheduling, servers, users, waking
 from postflow.errors import PostFlowError
@@ -61,8 +63,11 @@ class People:
         self.places: dict[int, tuple[int, int]] = {}
         self.began_at: datetime | None = None
         self.wishes: list[Wish] = []
+        self.asked: list[tuple[Row, timedelta]] = []  # what only they could tell, and how much was skipped before
         self.surprises: list[str] = []  # whatever no person may ever see
         self._at_work: threading.Thread | None = None
+        self._open_windows, self._quiet = 0, threading.Condition()
+        self._may_open = True
 
     def move_in(self) -> None:
         """Accounts with their tokens straight from the sandbox, and a few pictures."""
@@ -139,6 +144,9 @@ class People:
             time_zone="UTC",
         )
 
+    def user_of(self, post: int) -> int:
+        return self._person(post).user_id
+
     def _person(self, post: int) -> "_Person":
         return self._persons[self._plan.posts[post].person]
 
@@ -153,6 +161,19 @@ class People:
         """Returns when the last window is closed."""
         if self._at_work:
             self._at_work.join()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody does anything meanwhile: what a person does in a moment that the database forgets, nobody can know of."""
+        with self._quiet:
+            self._may_open = False
+            self._quiet.wait_for(lambda: not self._open_windows)
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._may_open = True
+                self._quiet.notify_all()
 
     def _go_through(self, zero: float) -> None:
         windows: list[threading.Thread] = []
@@ -170,6 +191,9 @@ class People:
 
     def _try(self, wish: Wish) -> None:
         """Being told "too late" is an answer, too; so is a page saying that the database is away."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._may_open)
+            self._open_windows += 1
         try:
             with self._stage.connect(patience_s=0) as conn:
                 wish.outcome = "unclear"  # until it is told
@@ -183,6 +207,10 @@ class People:
                 self.surprises.append(f"{wish.deed} of post {wish.post}: {error!r}")
         except Exception:  # noqa: BLE001 each fails the run
             self.surprises.append(f"{wish.deed} of post {wish.post}: {traceback.format_exc()}")
+        finally:
+            with self._quiet:
+                self._open_windows -= 1
+                self._quiet.notify_all()
 
     def _edit(self, conn: Connection, wish: Wish) -> None:
         post_id, user_id = self._posts[wish.post], self._person(wish.post).user_id

@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from cryptography.fernet import Fernet
@@ -29,6 +30,14 @@ from sandbox import Sandbox
 _WEB = [sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn", "--workers", "1"]
 _PATIENCE_S = 60
 _SOCKET = ".s.PGSQL.5432"
+
+
+class Unheard(NamedTuple):
+    """A silence, and on which wires."""
+
+    began_at: datetime
+    ended_at: datetime
+    wires: tuple[str, ...]
 
 
 class Stage:
@@ -51,7 +60,9 @@ class Stage:
         self._answering: dict[Outage, Any] = {}
         self.crew = Crew(self._start)
         self.restarted = 0
-        self.silences = 0
+        self.unheard: list[Unheard] = []  # silences that are over
+        self._silences: dict[tuple[str, ...], datetime] = {}
+        self.most_ahead_s = 0.0
         self.outages = 0
         self.aged_s = 0  # so much was skipped at the end
         self._web: Process | None = None
@@ -104,13 +115,14 @@ class Stage:
 
     def hold_wires(self, names: tuple[str, ...]) -> None:
         self._silent.update(names)
+        self._silences.setdefault(names, datetime.now(UTC))
         self.wires.hold(names)
-        self.silences += 1
 
     def let_wires_go(self, names: tuple[str, ...]) -> None:
         """Those that no other silence holds as well."""
         self._silent.subtract(names)
         self.wires.let_go(tuple(one for one in names if not self._silent[one]))
+        self.unheard.append(Unheard(self._silences.get(names, datetime.now(UTC)), datetime.now(UTC), names))
 
     def begin_outage(self, outage: Outage) -> None:
         """A gateway answers every request to an instance, and nothing gets through to it."""

@@ -76,7 +76,7 @@ class Verdict:
         evidence, plan = self.evidence, self.evidence.plan
         return [
             ("suspended", evidence.suspended, len(plan.suspensions)),
-            ("silences", evidence.silences, len(plan.silences)),
+            ("silences", len(evidence.unheard), len(plan.silences)),
             ("outages", evidence.outages, len(plan.outages)),
         ]
 

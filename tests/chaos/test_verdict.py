@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from chaos.ending import Left
-from chaos.evidence import Evidence, Row
+from chaos.evidence import Evidence
 from chaos.people import Wish, marker
 from chaos.plan import Plan, PlannedPost
+from chaos.rows import Row
 from chaos.verdict import Verdict
 from sandbox.ledger import MediaEntry, RequestEntry, StatusEntry
 
