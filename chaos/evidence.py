@@ -16,10 +16,13 @@ from sandbox.ledger import RequestEntry, StatusEntry
 
 
 class Blows(NamedTuple):
-    """What the stories tell of deaths: how many hit a delivery that was being sent, or prepared."""
+    """What the stories tell: how many deliveries were hit by a death while they were sent, or prepared, and how many the
+    database may have forgotten.
+    """
 
     sending: int = 0
     preparing: int = 0
+    forgotten: int = 0
 
 
 @dataclass
@@ -42,6 +45,8 @@ class Evidence:
     freezes: int = 0  # that ended with the worker going on
     suspended: int = 0
     outages: int = 0
+    clock_steps: int = 0
+    failovers: int = 0
     timeout_s: float = 5
     max_faults: int = 12
 
@@ -88,12 +93,16 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
         freezes=stage.crew.outlived,
         suspended=stage.crew.suspended,
         outages=stage.outages,
+        clock_steps=len(stage.steps),
+        failovers=stage.failovers,
         timeout_s=stage.settings.request_timeout_s,
         max_faults=stage.settings.max_faults,
     )
 
 
 _BLOWS = """
-    SELECT count(*) FILTER (WHERE status = 'unknown') AS sending, count(*) FILTER (WHERE status = 'scheduled') AS preparing
-      FROM delivery_events WHERE detail->>'code' = 'worker_gone'
+    SELECT count(*) FILTER (WHERE code = 'worker_gone' AND status = 'unknown') AS sending,
+           count(*) FILTER (WHERE code = 'worker_gone' AND status = 'scheduled') AS preparing,
+           count(*) FILTER (WHERE code IN ('forgotten', 'restored')) AS forgotten
+      FROM (SELECT status, detail->>'code' AS code FROM delivery_events) AS told
 """

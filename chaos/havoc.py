@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chaos.failover import fail_over
 from chaos.people import People
 from chaos.plan import Plan
 from chaos.stage import Stage
@@ -39,7 +40,7 @@ def wreak(stage: Stage, plan: Plan, people: People, workers: int, say: Say) -> N
     for fault in plan.faults:
         stage.sandbox.faults.add(times=None, **fault)
     people.begin(zero)
-    blows = _blows(stage, plan, zero)
+    blows = _blows(stage, plan, people, zero)
     now_s = told = 0.0
     while blows or now_s < plan.length_s or (now_s < LONGEST * plan.length_s and not _most_are_out(stage, plan)):
         stage.keep_alive()
@@ -57,7 +58,7 @@ def wreak(stage: Stage, plan: Plan, people: People, workers: int, say: Say) -> N
     stage.sandbox.let_go()  # what waits for a next request may wait for ever; the rest comes a little earlier
 
 
-def _blows(stage: Stage, plan: Plan, zero: float) -> list[Blow]:
+def _blows(stage: Stage, plan: Plan, people: People, zero: float) -> list[Blow]:
     crew = stage.crew
     blows = [Blow(at, lambda n=n, at=at: _kill(stage, plan, n, zero + at)) for n, at in enumerate(plan.kills)]
     blows += [
@@ -70,6 +71,8 @@ def _blows(stage: Stage, plan: Plan, zero: float) -> list[Blow]:
     ]
     blows += [Blow(at, lambda mode=mode: stage.restart_postgres(mode)) for at, mode in plan.restarts]
     blows += [Blow(at, stage.cut_connections) for at in plan.cuts]
+    blows += [Blow(one.at_s, lambda one=one: stage.set_clock(one.ahead_s)) for one in plan.clock_steps]
+    blows += [Blow(at, lambda: fail_over(stage, people)) for at in plan.failovers]
     for silence in plan.silences:
         blows.append(Blow(silence.at_s, lambda one=silence: stage.hold_wires(one.wires)))
         blows.append(Blow(silence.at_s + silence.length_s, lambda one=silence: stage.let_wires_go(one.wires)))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from chaos import troubles
 from chaos.faults import faults
-from chaos.troubles import Outage, Silence, Suspension
+from chaos.troubles import ClockStep, Outage, Silence, Suspension
 
 #: The instance, and its share of the accounts.
 INSTANCES = {
@@ -79,6 +79,8 @@ class Plan:
     suspensions: list[Suspension] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
+    clock_steps: list[ClockStep] = field(default_factory=list)
+    failovers: list[float] = field(default_factory=list)
 
     @property
     def deliveries(self) -> int:
@@ -112,6 +114,8 @@ def draw(seed: int, *, deliveries: int, kills: int, restarts: int, length_s: flo
         suspensions=suspensions,
         silences=troubles.silences(dice, deliveries, length_s, instances, WARM_UP_S, last),
         outages=troubles.outages(dice, deliveries, instances, WARM_UP_S, last),
+        clock_steps=troubles.clock_steps(dice, deliveries, length_s, WARM_UP_S, last),
+        failovers=troubles.failovers(dice, length_s),
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import psycopg
 from cryptography.fernet import Fernet
 
+from chaos import clocks
+from chaos.clocks import Step
 from chaos.crew import Crew, Process
 from chaos.faults import PAGE
 from chaos.plan import INSTANCES
@@ -62,10 +64,16 @@ class Stage:
         self.restarted = 0
         self.unheard: list[Unheard] = []  # silences that are over
         self._silences: dict[tuple[str, ...], datetime] = {}
-        self.most_ahead_s = 0.0
+        self.steps: list[Step] = []  # of the database's clock
+        self.failovers = 0
+        self._kept = contextlib.ExitStack()
         self.outages = 0
         self.aged_s = 0  # so much was skipped at the end
         self._web: Process | None = None
+
+    @property
+    def most_ahead_s(self) -> float:
+        return max([0.0, *(one.ahead_s for one in self.steps)])
 
     @property
     def settings(self) -> config.Settings:
@@ -105,6 +113,22 @@ class Stage:
     def restart_postgres(self, mode: embedded.StopMode) -> None:
         self.postgres.restart(mode)
         self.restarted += 1
+
+    def set_clock(self, ahead_s: float) -> None:
+        self.steps.append(clocks.step(self.postgres, ahead_s))
+
+    def keep(self, server: embedded.EmbeddedPostgres, and_then: Callable[[], None]) -> None:
+        """Until everything is over."""
+        self._kept.callback(and_then)
+        self._kept.callback(server.stop)
+
+    def fail_over_to(self, server: embedded.EmbeddedPostgres) -> None:
+        """The workers' wire leads to the new primary from now on."""
+        self.postgres = server
+        self.failovers += 1
+
+    def clear_away(self) -> None:
+        self._kept.close()
 
     def cut_connections(self) -> None:
         """Every session of everybody ends at once, as when a proxy in between restarts."""
@@ -175,6 +199,7 @@ def built() -> Iterator[Stage]:
         embedded.ephemeral(careless=False) as postgres,
         Sandbox.start(port=0, keep_requests=2_000_000) as sandbox,
     ):
+        clocks.install(postgres)
         migrate.upgrade(postgres.url())
         sandbox.add_instance("akkoma", name="akkoma")
         # A container that is published twice shows as two posts, as the worst case would.
@@ -194,6 +219,7 @@ def built() -> Iterator[Stage]:
             yield stage
         finally:
             stage.end()
+            stage.clear_away()
 
 
 def _environment(database_url: str, sandbox: Sandbox) -> dict[str, str]:

@@ -19,6 +19,10 @@ GATEWAY_S = (2.0, 6.0)
 Gateway = Literal["404", "502", "503", "page"]
 GATEWAYS: list[Gateway] = ["404", "502", "503", "page"]
 DATABASE = "database"
+#: The database's clock is set back by an hour, and forth again after so long; late in a long run forth, for good.
+HOUR_S, WRONG_S = 3600.0, (3.0, 8.0)
+#: Part of the run at which a replica takes over, and from which on the clock is an hour ahead.
+FAILS_OVER, AHEAD_FROM = (0.3, 0.7), 0.9
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Outage:
     length_s: float
     instance: str
     says: Gateway
+
+
+@dataclass(frozen=True)
+class ClockStep:
+    at_s: float
+    ahead_s: float  # of the right time, from then on
 
 
 def freezes(dice: random.Random, kills: int, first: float, last: float) -> list[Suspension]:
@@ -84,6 +94,20 @@ def outages(dice: random.Random, deliveries: int, instances: list[str], first: f
         Outage(at, dice.uniform(*GATEWAY_S), dice.choice(instances), GATEWAYS[number % 4])
         for number, at in enumerate(spread(dice, 2 + deliveries // 60, first, last))
     ]
+
+
+def clock_steps(dice: random.Random, deliveries: int, length_s: float, first: float, last: float) -> list[ClockStep]:
+    """Back and forth again once, and once more in 500 deliveries."""
+    short = length_s <= SHORT_RUN_S
+    found = []
+    for at in spread(dice, 1 if short else 1 + deliveries // 500, first, (last if short else AHEAD_FROM * last) - 10):
+        found += [ClockStep(at, -HOUR_S), ClockStep(at + dice.uniform(*WRONG_S), 0)]
+    return found if short else [*found, ClockStep(AHEAD_FROM * last, HOUR_S)]
+
+
+def failovers(dice: random.Random, length_s: float) -> list[float]:
+    """None in a run of less than a minute: the copy takes its time."""
+    return [] if length_s <= SHORT_RUN_S else [length_s * dice.uniform(*FAILS_OVER)]
 
 
 def spread(dice: random.Random, count: int, first: float, last: float) -> list[float]:

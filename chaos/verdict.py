@@ -78,6 +78,9 @@ class Verdict:
             ("suspended", evidence.suspended, len(plan.suspensions)),
             ("silences", len(evidence.unheard), len(plan.silences)),
             ("outages", evidence.outages, len(plan.outages)),
+            ("clock steps", evidence.clock_steps, len(plan.clock_steps)),
+            ("failovers", evidence.failovers, len(plan.failovers)),
+            ("forgotten", evidence.blows.forgotten, len(plan.failovers)),
         ]
 
     def figures(self) -> dict[str, float]:

@@ -133,7 +133,8 @@ def test_nothing_is_said_about_a_run_that_went_well(evidence: Evidence) -> None:
     assert verdict.well
     assert verdict.figures() == {
         "deliveries": 4, "kills": 1, "restarts": 0, "faulted": 0.5, "twice": 0, "lost": 0, "stuck": 0, "attention": 0,
-        "doubled": 0, "incomplete": 0, "suspended": 0, "silences": 0, "outages": 0,
+        "doubled": 0, "incomplete": 0, "suspended": 0, "silences": 0, "outages": 0, "clock steps": 0,
+        "failovers": 0, "forgotten": 0,
     }  # fmt: skip
 
 

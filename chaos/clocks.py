@@ -1,0 +1,54 @@
+"""Clocks that are set in one step: the database's own, as every statement reads it.
+
+`now()` and its like are found in the schema `public` before those of the server, and tell its time plus an offset, which is
+a setting: so every session has the new time at its next statement, and nothing but the time has changed.
+"""
+
+import time
+from typing import LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from postflow import embedded
+
+_SETTING = "chaos.ahead_s"
+_CLOCKS: dict[LiteralString, LiteralString] = {
+    "now": "STABLE",
+    "transaction_timestamp": "STABLE",
+    "statement_timestamp": "STABLE",
+    "clock_timestamp": "VOLATILE",
+}
+
+
+class Step(NamedTuple):
+    """From then on (epoch seconds) the database's clock is so much ahead; behind where it is less than 0."""
+
+    at: float
+    ahead_s: float
+
+
+def install(postgres: embedded.EmbeddedPostgres) -> None:
+    """Before anything else is made there, so that all defaults mean this clock."""
+    step(postgres, 0)
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        for name, volatility in _CLOCKS.items():
+            conn.execute(
+                sql.SQL(
+                    "CREATE FUNCTION public.{name}() RETURNS timestamptz LANGUAGE sql PARALLEL SAFE {volatility} AS"
+                    " $$ SELECT pg_catalog.{name}() + pg_catalog.make_interval(secs =>"
+                    " pg_catalog.current_setting('chaos.ahead_s')::float8) $$"
+                ).format(name=sql.Identifier(name), volatility=sql.SQL(volatility))
+            )
+        conn.execute("ALTER DATABASE postflow SET search_path = public, pg_catalog")
+
+
+def step(postgres: embedded.EmbeddedPostgres, ahead_s: float) -> Step:
+    """The last line of its kind in the server's settings counts."""
+    with (postgres.data / "postgresql.conf").open("a") as settings:
+        settings.write(f"{_SETTING} = '{ahead_s:g}'\n")
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute("SELECT pg_reload_conf()")
+        while conn.execute("SELECT current_setting(%s, true)", [_SETTING]).fetchone() != (f"{ahead_s:g}",):
+            time.sleep(0.01)
+    return Step(time.time(), ahead_s)
