@@ -40,7 +40,26 @@ def install(postgres: embedded.EmbeddedPostgres) -> None:
                     " pg_catalog.current_setting('chaos.ahead_s')::float8) $$"
                 ).format(name=sql.Identifier(name), volatility=sql.SQL(volatility))
             )
+        conn.execute(_activity(conn))
         conn.execute("ALTER DATABASE postflow SET search_path = public, pg_catalog")
+
+
+def _activity(conn: psycopg.Connection) -> sql.Composed:
+    """What the server tells of its sessions is told by the same clock."""
+    columns = [
+        sql.SQL("{0} + make_interval(secs => current_setting('chaos.ahead_s')::float8) AS {0}").format(
+            sql.Identifier(name)
+        )
+        if kind == "timestamp with time zone"
+        else sql.Identifier(name)
+        for name, kind in conn.execute(
+            "SELECT attname, atttypid::regtype::text FROM pg_attribute"
+            " WHERE attrelid = 'pg_catalog.pg_stat_activity'::regclass AND attnum > 0 ORDER BY attnum"
+        )
+    ]
+    return sql.SQL("CREATE VIEW public.pg_stat_activity AS SELECT {} FROM pg_catalog.pg_stat_activity").format(
+        sql.SQL(", ").join(columns)
+    )
 
 
 def step(postgres: embedded.EmbeddedPostgres, ahead_s: float) -> Step:

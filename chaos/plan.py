@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from chaos import troubles
 from chaos.faults import faults
@@ -28,6 +28,8 @@ TWINS, TWIN_WITHIN_S = 0.08, 6.0
 WARM_UP_S = 8.0
 
 Deed = Literal["edit", "move", "cancel", "publish_now", "retry"]
+
+T = TypeVar("T", Suspension, Silence, Outage, ClockStep, "PlannedDeed")
 
 Mode = Literal["fast", "immediate"]
 
@@ -88,6 +90,7 @@ class Plan:
 
 
 def draw(seed: int, *, deliveries: int, kills: int, restarts: int, length_s: float) -> Plan:
+    """`length_s` without the time in which the whole machine stands still: all that comes after is later by that."""
     dice = random.Random(seed)  # noqa: S311 repeatable on purpose
     accounts = _accounts(max(10, deliveries // DELIVERIES_PER_ACCOUNT))
     shared = _shared(accounts)
@@ -95,27 +98,52 @@ def draw(seed: int, *, deliveries: int, kills: int, restarts: int, length_s: flo
     last = length_s - 2
     modes: list[Mode] = ["fast", "immediate"]
     times = troubles.spread(dice, restarts, 15, last)
-    suspensions = troubles.suspensions(dice, deliveries, length_s, WARM_UP_S, last - 5)
-    still = [(one.at_s, one.at_s + one.length_s) for one in suspensions if one.everybody]
     instances = list(INSTANCES)
-    return Plan(
+    plan = Plan(
         seed=seed,
         asked=deliveries,
         length_s=length_s,
         accounts=accounts,
         shared=shared,
         posts=posts,
-        kills=troubles.around(troubles.spread(dice, kills, WARM_UP_S / 2, last), still),
+        kills=troubles.spread(dice, kills, WARM_UP_S / 2, last),
         restarts=[(at, modes[number % 2]) for number, at in enumerate(times)],
         cuts=troubles.spread(dice, max(2, kills // 10), WARM_UP_S, last),
         freezes=troubles.freezes(dice, kills, WARM_UP_S, last),
         deeds=_deeds(dice, posts, last, times),
         faults=faults(),
-        suspensions=suspensions,
+        suspensions=troubles.suspensions(dice, deliveries, length_s, WARM_UP_S, last - 5),
         silences=troubles.silences(dice, deliveries, length_s, instances, WARM_UP_S, last),
         outages=troubles.outages(dice, deliveries, instances, WARM_UP_S, last),
         clock_steps=troubles.clock_steps(dice, deliveries, length_s, WARM_UP_S, last),
         failovers=troubles.failovers(dice, length_s),
+    )
+    return _around_suspensions(plan)
+
+
+def _around_suspensions(plan: Plan) -> Plan:
+    whole = sorted((one for one in plan.suspensions if one.everybody), key=lambda one: one.at_s)
+
+    def later(at_s: float) -> float:
+        return troubles.later(at_s, whole)
+
+    def moved(all_of_them: list[T]) -> list[T]:
+        return [replace(one, at_s=later(one.at_s)) for one in all_of_them]
+
+    return replace(
+        plan,
+        length_s=later(plan.length_s),
+        posts=[replace(one, due_s=later(one.due_s)) for one in plan.posts],
+        kills=[later(at) for at in plan.kills],
+        restarts=[(later(at), mode) for at, mode in plan.restarts],
+        cuts=[later(at) for at in plan.cuts],
+        freezes=moved(plan.freezes),
+        deeds=moved(plan.deeds),
+        suspensions=moved(plan.suspensions),
+        silences=moved(plan.silences),
+        outages=moved(plan.outages),
+        clock_steps=moved(plan.clock_steps),
+        failovers=[later(at) for at in plan.failovers],
     )
 
 

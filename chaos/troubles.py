@@ -14,6 +14,8 @@ SUSPENDED_S, SUSPENDED_SHORT_S, SHORT_RUN_S = (62.0, 75.0), (21.0, 24.0), 60.0
 #: Longer than a request is waited for (5 s), and every fourth for longer than something of it may be on its way by our doing
 #: (15 s). The database's wire is silent for longer than a session may be idle in a transaction.
 SILENT_S, LONG_SILENT_S, DATABASE_SILENT_S = (6.0, 12.0), (20.0, 40.0), (4.0, 18.0)
+#: So much of what is planned falls into the time in which the whole machine stands still.
+MEANWHILE_S = 6.0
 GATEWAY_S = (2.0, 6.0)
 #: What a gateway says in the place of a dead server.
 Gateway = Literal["404", "502", "503", "page"]
@@ -66,9 +68,9 @@ def freezes(dice: random.Random, kills: int, first: float, last: float) -> list[
 
 
 def suspensions(dice: random.Random, deliveries: int, length_s: float, first: float, last: float) -> list[Suspension]:
-    """The whole machine once in 600 deliveries, one worker thrice as often."""
+    """The whole machine once in 1,500 deliveries, one worker much more often."""
     lengths = SUSPENDED_S if length_s > SHORT_RUN_S else SUSPENDED_SHORT_S
-    whole = 1 + deliveries // 600 if length_s > SHORT_RUN_S else 1
+    whole = 1 + deliveries // 1500 if length_s > SHORT_RUN_S else 1
     alone = deliveries // 200 if length_s > SHORT_RUN_S else 0
     return [
         Suspension(at, dice.uniform(*lengths), spared=True, everybody=number < whole)
@@ -116,9 +118,8 @@ def spread(dice: random.Random, count: int, first: float, last: float) -> list[f
     return [first + step * (number + dice.random()) for number in range(count)]
 
 
-def around(times: list[float], stretches: list[tuple[float, float]]) -> list[float]:
-    """The same, later by every stretch (from, to) that began before: nothing falls into one."""
-    moved = list(times)
-    for begins, ends in sorted(stretches):
-        moved = [at + ends - begins if at >= begins else at for at in moved]
-    return moved
+def later(at_s: float, suspended: list[Suspension]) -> float:
+    """The rest of the plan waits while the whole machine stands still, but for what falls into its last seconds."""
+    for one in suspended:
+        at_s += max(0.0, one.length_s - MEANWHILE_S) if at_s > one.at_s else 0
+    return at_s
