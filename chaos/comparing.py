@@ -1,6 +1,5 @@
 """The plan, the rows and the networks' ledger side by side: every part of every post on every account."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,11 +8,10 @@ from typing import NamedTuple
 
 from chaos.evidence import Evidence
 from chaos.people import Wish, marker
-from chaos.rows import Row
+from chaos.rows import MARKER, Row
 from postflow.preparing import MOST_DEATHS
 from sandbox.ledger import StatusEntry
 
-MARKER = re.compile(r"Chaos post (\d+)\.(\d+), version \d+")
 #: The web, or the database behind it, was away thrice when Meta came for a picture.
 FETCH_REFUSED = {"ig_9004_2207052", "ig_-2_2207003"}
 #: Mastodon before 4.6 knows a key and does not lock it; the others refuse uploads that have a status, and lock neither.

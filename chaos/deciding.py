@@ -16,7 +16,7 @@ from sandbox.ledger import StatusEntry
 def decide(stage: Stage, people: People) -> None:
     """Whatever is left to a person, unless its like is being looked for: then nobody could tell whose it is."""
     with stage.connect() as conn:
-        rows = rows_of(conn, people.places)
+        rows = rows_of(conn, people.numbers)
         for row in rows:
             alike = [one for one in rows if (one.handle, one.text) == (row.handle, row.text)]
             if row.status == "attention" and not any(one.status in ("sending", "unknown") for one in alike):

@@ -69,7 +69,7 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
     assert people.began_at
     aged = timedelta(seconds=stage.aged_s)
     with stage.connect() as conn:
-        rows = rows_of(conn, people.places)
+        rows = rows_of(conn, people.numbers)
         with conn.cursor(row_factory=class_row(Blows)) as cursor:
             blows = cursor.execute(_BLOWS).fetchone()
     return Evidence(

@@ -53,14 +53,14 @@ class Wish:
 
 class People:
     """One person who has connected all accounts, and one who has connected some of them, too. `posts` maps the plan's
-    numbers to the stored posts, `places` those to the plan: (number, part).
+    numbers to the stored posts, `numbers` the other way.
     """
 
     def __init__(self, stage: Stage, plan: Plan) -> None:
         self._stage, self._plan = stage, plan
         self._persons: list[_Person] = []
         self._posts: dict[int, int] = {}
-        self.places: dict[int, tuple[int, int]] = {}
+        self.numbers: dict[int, int] = {}
         self.began_at: datetime | None = None
         self.wishes: list[Wish] = []
         self.asked: list[tuple[Row, timedelta]] = []  # what only they could tell, and how much was skipped before
@@ -127,7 +127,7 @@ class People:
                     )
                     waking.publish_later(conn, made.deliveries)
                 self._posts[post.number] = made.posts[0].id
-                self.places |= {stored.id: (post.number, part) for part, stored in enumerate(made.posts)}
+                self.numbers[made.posts[0].id] = post.number
 
     def _new(self, post: PlannedPost, *, version: int) -> NewPost:
         assert self.began_at
@@ -273,7 +273,7 @@ _DEEDS: dict[Deed, Callable[[People, Connection, Wish], None]] = {
 
 
 def marker(number: int, part: int, version: int) -> str:
-    """What the ledger is searched for; `verdict.MARKER` reads it back."""
+    """What the ledger is searched for; `rows.MARKER` reads it back."""
     return f"Chaos post {number:05}.{part}, version {version}"
 
 

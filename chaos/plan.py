@@ -113,7 +113,7 @@ def draw(seed: int, *, deliveries: int, kills: int, restarts: int, length_s: flo
         deeds=_deeds(dice, posts, last, times),
         faults=faults(),
         suspensions=troubles.suspensions(dice, deliveries, length_s, WARM_UP_S, last - 5),
-        silences=troubles.silences(dice, deliveries, length_s, instances, WARM_UP_S, last),
+        silences=troubles.silences(dice, deliveries, instances, WARM_UP_S, last),
         outages=troubles.outages(dice, deliveries, instances, WARM_UP_S, last),
         clock_steps=troubles.clock_steps(dice, deliveries, length_s, WARM_UP_S, last),
         failovers=troubles.failovers(dice, length_s),

@@ -1,10 +1,13 @@
 """Deliveries as the run reads them."""
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
 from psycopg import Connection
 from psycopg.rows import dict_row
+
+MARKER = re.compile(r"Chaos post (\d+)\.(\d+), version \d+")
 
 
 class Row(NamedTuple):
@@ -30,13 +33,22 @@ class Row(NamedTuple):
     told_twice: bool = False  # its person was told that it is out twice
 
 
-def rows_of(conn: Connection, places: dict[int, tuple[int, int]]) -> list[Row]:
+def rows_of(conn: Connection, numbers: dict[int, int]) -> list[Row]:
+    """`numbers`: of the plan, by the id of a post's first part. An edit may make the others anew."""
     with conn.cursor(row_factory=dict_row) as cursor:
-        return [Row(place=places.get(one.pop("post_id")), **one) for one in cursor.execute(_ROWS).fetchall()]
+        return [
+            Row(place=_place(numbers.get(one.pop("post_id")), one["text"]), **one)
+            for one in cursor.execute(_ROWS).fetchall()
+        ]
+
+
+def _place(number: int | None, text: str) -> tuple[int, int] | None:
+    told = MARKER.fullmatch(text)
+    return (number, int(told[2])) if told and number is not None else None
 
 
 _ROWS = """
-    SELECT d.id, d.post_id, ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
+    SELECT d.id, coalesce(p2.id, p1.id, p.id) AS post_id, ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
            d.remote_id, d.error_code, d.error, d.faults, d.staged->'parent'->>'remote_id' AS container, sent.at AS sent_at,
            EXISTS(SELECT FROM delivery_events e WHERE e.delivery_id = d.id AND e.id > sent.id AND e.status = 'unknown'
                      AND e.detail->>'code' IN ('worker_gone', 'worker_stopped')) AS struck,
@@ -48,6 +60,7 @@ _ROWS = """
            array_to_string(d.notes, ' ') LIKE '%%on the account twice%%'
                AND EXISTS(SELECT FROM notices n WHERE n.user_id = a.user_id AND n.key = 'twice:' || d.id) AS told_twice
       FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
+      LEFT JOIN posts p1 ON p1.id = p.parent_id LEFT JOIN posts p2 ON p2.id = p1.parent_id
       LEFT JOIN LATERAL (SELECT e.id, e.at FROM delivery_events e
                           WHERE e.delivery_id = d.id AND e.status = 'sending' ORDER BY e.id DESC LIMIT 1) sent ON true
      ORDER BY d.id

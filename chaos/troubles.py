@@ -11,9 +11,11 @@ FROZEN_S = (21.0, 30.0)
 #: A suspended machine for longer than every lease (a minute while preparing, 20 s sending and looking) and every bound of a
 #: session (sessions.py, 15 s idle in a transaction); in a run of less than a minute for longer than all but the first.
 SUSPENDED_S, SUSPENDED_SHORT_S, SHORT_RUN_S = (62.0, 75.0), (21.0, 24.0), 60.0
-#: Longer than a request is waited for (5 s), and every fourth for longer than something of it may be on its way by our doing
-#: (15 s). The database's wire is silent for longer than a session may be idle in a transaction.
-SILENT_S, LONG_SILENT_S, DATABASE_SILENT_S = (6.0, 12.0), (20.0, 40.0), (4.0, 18.0)
+#: Longer than a request is waited for (5 s), or than something of it may be on its way by our doing (15 s); on the
+#: database's wire up to longer than a session may be idle in a transaction.
+SILENT_S, LONG_SILENT_S, DATABASE_SILENT_S = (6.0, 9.0), (16.0, 30.0), (3.0, 17.0)
+#: It stands still in the first part of a run only: what it leaves behind is to meet the other troubles.
+WHOLE_UNTIL = 0.4
 #: So much of what is planned falls into the time in which the whole machine stands still.
 MEANWHILE_S = 6.0
 GATEWAY_S = (2.0, 6.0)
@@ -24,7 +26,7 @@ DATABASE = "database"
 #: The database's clock is set back by an hour, and forth again after so long; late in a long run forth, for good.
 HOUR_S, WRONG_S = 3600.0, (3.0, 8.0)
 #: Part of the run at which a replica takes over, and from which on the clock is an hour ahead.
-FAILS_OVER, AHEAD_FROM = (0.3, 0.7), 0.9
+FAILS_OVER, AHEAD_FROM = (0.45, 0.75), 0.9
 
 
 @dataclass(frozen=True)
@@ -71,22 +73,19 @@ def suspensions(dice: random.Random, deliveries: int, length_s: float, first: fl
     """The whole machine once in 1,500 deliveries, one worker much more often."""
     lengths = SUSPENDED_S if length_s > SHORT_RUN_S else SUSPENDED_SHORT_S
     whole = 1 + deliveries // 1500 if length_s > SHORT_RUN_S else 1
-    alone = deliveries // 200 if length_s > SHORT_RUN_S else 0
+    alone = deliveries // 300 if length_s > SHORT_RUN_S else 0
     return [
         Suspension(at, dice.uniform(*lengths), spared=True, everybody=number < whole)
-        for number, at in enumerate(spread(dice, whole, first, last) + spread(dice, alone, first, last))
+        for number, at in enumerate(spread(dice, whole, first, WHOLE_UNTIL * last) + spread(dice, alone, first, last))
     ]
 
 
-def silences(
-    dice: random.Random, deliveries: int, length_s: float, instances: list[str], first: float, last: float
-) -> list[Silence]:
-    """One wire, all of them, and the database's by turns."""
-    short = length_s <= SHORT_RUN_S
+def silences(dice: random.Random, deliveries: int, instances: list[str], first: float, last: float) -> list[Silence]:
+    """One wire, all of them, one, and the database's by turns: a third of the time is silent at most."""
     found = []
-    for number, at in enumerate(spread(dice, 3 if short else 3 + deliveries // 150, first, last)):
-        wires = [(dice.choice(instances),), tuple(instances), (DATABASE,)][number % 3]
-        lengths = DATABASE_SILENT_S if DATABASE in wires else SILENT_S if short or number % 4 else LONG_SILENT_S
+    for number, at in enumerate(spread(dice, 4 + deliveries // 250, first, last)):
+        wires = [(dice.choice(instances),), tuple(instances), (dice.choice(instances),), (DATABASE,)][number % 4]
+        lengths = DATABASE_SILENT_S if DATABASE in wires else LONG_SILENT_S if number % 4 == 2 else SILENT_S
         found.append(Silence(at, dice.uniform(*lengths), wires))
     return found
 

@@ -59,6 +59,17 @@ def test_a_frozen_worker_can_be_spared_or_killed(crew: Crew) -> None:
     assert [one.lives for one in crew._workers] == [True, False]
 
 
+def test_a_suspended_machine_is_all_of_its_workers_at_once_and_goes_on(crew: Crew) -> None:
+    crew.freeze(1, 60, spared=False)
+    assert crew.suspend(0, 0.1, everybody=True)
+    wait_for(crew, ["T", "T"])
+    assert not crew.kill(0)
+    time.sleep(0.1)
+    crew.keep_alive()
+    wait_for(crew, ["S", "S"])
+    assert (crew.suspended, crew.outlived) == (1, 0)
+
+
 def wait_for(crew: Crew, wanted: list[str]) -> None:
     give_up = time.monotonic() + 10
     while states(crew) != wanted:
