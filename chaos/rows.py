@@ -48,7 +48,8 @@ def _place(number: int | None, text: str) -> tuple[int, int] | None:
 
 
 _ROWS = """
-    SELECT d.id, coalesce(p2.id, p1.id, p.id) AS post_id, ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
+    SELECT d.id, coalesce(p2.id, p1.id, p.id) AS post_id,
+           ltrim(a.handle, '@') AS handle, a.platform, d.status, p.content->>'text' AS text, p.post_date,
            d.remote_id, d.error_code, d.error, d.faults, d.staged->'parent'->>'remote_id' AS container, sent.at AS sent_at,
            EXISTS(SELECT FROM delivery_events e WHERE e.delivery_id = d.id AND e.id > sent.id AND e.status = 'unknown'
                      AND e.detail->>'code' IN ('worker_gone', 'worker_stopped')) AS struck,

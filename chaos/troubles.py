@@ -14,8 +14,8 @@ SUSPENDED_S, SUSPENDED_SHORT_S, SHORT_RUN_S = (62.0, 75.0), (21.0, 24.0), 60.0
 #: Longer than a request is waited for (5 s), or than something of it may be on its way by our doing (15 s); on the
 #: database's wire up to longer than a session may be idle in a transaction.
 SILENT_S, LONG_SILENT_S, DATABASE_SILENT_S = (6.0, 9.0), (16.0, 30.0), (3.0, 17.0)
-#: It stands still in the first part of a run only: what it leaves behind is to meet the other troubles.
-WHOLE_UNTIL = 0.4
+#: In which part of a run: some posts are out by then, and what it leaves behind meets the other troubles.
+WHOLE = (0.2, 0.5)
 #: So much of what is planned falls into the time in which the whole machine stands still.
 MEANWHILE_S = 6.0
 GATEWAY_S = (2.0, 6.0)
@@ -76,7 +76,9 @@ def suspensions(dice: random.Random, deliveries: int, length_s: float, first: fl
     alone = deliveries // 300 if length_s > SHORT_RUN_S else 0
     return [
         Suspension(at, dice.uniform(*lengths), spared=True, everybody=number < whole)
-        for number, at in enumerate(spread(dice, whole, first, WHOLE_UNTIL * last) + spread(dice, alone, first, last))
+        for number, at in enumerate(
+            spread(dice, whole, max(first, WHOLE[0] * last), WHOLE[1] * last) + spread(dice, alone, first, last)
+        )
     ]
 
 
