@@ -67,6 +67,7 @@ class Stage:
         self.steps: list[Step] = []  # of the database's clock
         self.failovers = 0
         self._kept = contextlib.ExitStack()
+        self.socket = _socket_of(postgres)  # the workers come by its wire, also while nobody listens
         self.outages = 0
         self.aged_s = 0  # so much was skipped at the end
         self._web: Process | None = None
@@ -78,11 +79,6 @@ class Stage:
     @property
     def settings(self) -> config.Settings:
         return config.load(self.environment)
-
-    @property
-    def socket(self) -> Path:
-        """Where the database listens; the workers come by its wire."""
-        return Path(self.postgres.url().rpartition("host=")[2]) / _SOCKET
 
     def connect(self, *, patience_s: float = _PATIENCE_S) -> psycopg.Connection:
         """Waits for a database that is just starting."""
@@ -124,7 +120,7 @@ class Stage:
 
     def fail_over_to(self, server: embedded.EmbeddedPostgres) -> None:
         """The workers' wire leads to the new primary from now on."""
-        self.postgres = server
+        self.postgres, self.socket = server, _socket_of(server)
         self.failovers += 1
 
     def clear_away(self) -> None:
@@ -253,6 +249,10 @@ def _environment(database_url: str, sandbox: Sandbox) -> dict[str, str]:
         "POSTFLOW_LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _socket_of(server: embedded.EmbeddedPostgres) -> Path:
+    return Path(server.url().rpartition("host=")[2]) / _SOCKET
 
 
 def _free_port() -> int:
