@@ -18,8 +18,9 @@ def test_whatever_is_killed_restarted_and_misanswered_each_post_is_out_once_and_
     told = done.stderr + done.stdout
     assert done.returncode == 0, told
     figures = json.loads(done.stdout.splitlines()[-1])
-    assert list(figures)[:8] == ["deliveries", "kills", "restarts", "faulted", "twice", "lost", "stuck", "attention"], told
     assert figures["deliveries"] >= 80, told
     assert (figures["kills"], figures["restarts"]) == (6, 2), told
     assert figures["faulted"] >= 0.1, told
     assert (figures["twice"], figures["lost"], figures["stuck"]) == (0, 0, 0), told
+    troubles = [figures[name] for name in ("suspended", "silences", "outages", "clock steps")]
+    assert all(troubles), told
