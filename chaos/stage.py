@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class Stage:
     def most_ahead_s(self) -> float:
         return max([0.0, *(one.ahead_s for one in self.steps)])
 
-    @property
+    @cached_property
     def settings(self) -> config.Settings:
         return config.load(self.environment)
 
