@@ -22,7 +22,8 @@ from chaos.havoc import Say
 from chaos.people import People
 from chaos.stage import Stage
 
-#: Real time. The sweep comes once a minute, and takes up what died last only when its lease has run out.
+#: Real time in which nothing comes to its end: the sweep comes once a minute, and takes up what died last only when its lease
+#: has run out. As long as something does, a busy machine has its time.
 LONGEST_S = 330.0
 TELLS_S = 10.0
 #: So much is skipped at most, and at a time.
@@ -69,9 +70,11 @@ class Next(NamedTuple):
 
 def let_it_end(stage: Stage, people: People, say: Say) -> Left:
     """What is left when everything is at rest, or when patience ends: that is stuck."""
-    give_up = time.monotonic() + LONGEST_S
+    give_up, fewest = time.monotonic() + LONGEST_S, math.inf
     told_at = 0.0
     while (left := _left(stage)) != (0, 0, 0, 0) or stage.crew.is_any_frozen:
+        if sum(left) < fewest:
+            give_up, fewest = time.monotonic() + LONGEST_S, sum(left)
         if time.monotonic() > give_up:
             break
         if time.monotonic() - told_at > TELLS_S:
