@@ -16,6 +16,7 @@ from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
+from tests.engine.guards import STATES
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENT = (CHECKOUT / "docs" / "lifecycle.md").read_text()
@@ -103,20 +104,6 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
         lambda row: restoring.doubt(row.aconn, NOW, long=True),
     ],
     "due.lose_sending": [lambda row: due.lose_sending(row.aconn, NOW)],
-}
-#: What a row has in each state, beside what it was made with.
-SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"
-STATES = {
-    "scheduled": "claim = NULL",
-    "preparing": "claim = 'mine'",
-    "ready": "staged = '{}'",
-    "sending": f"claim = 'mine', {SENT}",
-    "unknown": f"claim = 'mine', {SENT}",
-    "published": f"wake_at = NULL, published_at = now(), error_code = 'incomplete', {SENT}",
-    "failed": "wake_at = NULL, error = 'no'",
-    "attention": f"wake_at = NULL, error = 'unclear', {SENT}",
-    "missed": "wake_at = NULL, error = 'late'",
-    "cancelled": "wake_at = NULL",
 }
 
 
