@@ -7,6 +7,7 @@
     python3 run.py test live    against a real server that the environment names: docs/testing-live.md
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
     python3 run.py chaos [...]  thousands of posts while workers are killed and the database restarts: none twice, none lost
+    python3 run.py mutants [...]    changes the heart on purpose: do its tests notice?
     python3 run.py lint         ruff, basedpyright, import-linter
     python3 run.py <command> [...]              any other `postflow` command
 
@@ -85,6 +86,8 @@ def plan(words):
         return ["dev", "lint"], [command.split() for command in commands]
     if first == "bench":
         return ["dev", "bench"], [["python", "-m", "benchmarks", *rest]]
+    if first == "mutants":
+        return ["dev", "mutants"], [["python", "-m", "mutants", *rest]]
     if first == "chaos":
         return ["dev"], [["python", "-m", "chaos", *rest]]
     if first and not first.startswith("-"):

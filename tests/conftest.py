@@ -10,10 +10,11 @@ sandbox        pretended networks, nobody else's
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from psycopg import conninfo, sql
+from psycopg import sql
 
 from postflow import embedded, migrate
 from postflow.embedded import binaries
@@ -37,7 +38,8 @@ def pytest_report_header() -> str:
 def postgres() -> Iterator[UrlOf]:
     """`postgres("name")` is the URL of that database on the server of this test run."""
     if given := os.environ.get("TEST_DATABASE_URL"):
-        yield lambda name: conninfo.make_conninfo(given, dbname=name)
+        parts = urlsplit(given)  # an address stays one: settings take nothing else
+        yield lambda name: urlunsplit(parts._replace(path=f"/{name}"))
         return
     with embedded.ephemeral() as server:
         yield server.url
@@ -51,6 +53,9 @@ def admin(postgres: UrlOf) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="session")
 def template(postgres: UrlOf, admin: psycopg.Connection) -> Iterator[str]:
+    if given := os.environ.get("TEST_TEMPLATE"):  # of many short runs on one server
+        yield given
+        return
     with a_database(admin, f"postflow_template_{os.getpid()}") as name:
         migrate.upgrade(postgres(name))
         yield name

@@ -118,6 +118,12 @@ def test_every_clock_of_this_machine_is_asked() -> None:
     assert len(leaving.CLOCKS) == 2 + hasattr(time, "CLOCK_BOOTTIME")
 
 
+@pytest.mark.parametrize(("timeout_s", "ours_s"), [(30, 65), (3, 11)])
+def test_a_request_is_ours_for_twice_its_timeout_and_the_road(timeout_s: float, ours_s: float) -> None:
+    """Looks that come earlier prove nothing; docs/lifecycle.md says 65 seconds, as shipped."""
+    assert leaving.still_ours_s(timeout_s) == ours_s
+
+
 # -- in time or not at all -----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,234 @@
+"""`python3 run.py mutants [module ...]`: changes these modules of `postflow/`, one place at a time, and runs the quick tests
+that run the changed line. What they do not notice is listed; docs/mutants.json keeps what was found, so that the next run
+goes on from there. `--again` tries once more what was not noticed, `--map` finds anew which tests run which lines.
+
+Each change is tried in a process forked from this one, which has imported everything but PostFlow, on one database server.
+Nothing in the checkout is written but docs/mutants.json and what `.gitignore` names.
+"""
+
+import argparse
+import functools
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from mutants import covering
+from mutants.changes import Change, changes
+
+FOUND = Path("docs/mutants.json")
+REASONS = Path("mutants/reasons.json")
+MAP = Path(".mutants-map.json")
+#: What decides, and the files of tests that are asked about it: none that kill processes or wait for timers.
+HEART = {
+    "leaving": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
+    "turns": ("engine/test_turns", "engine/test_threads", "engine/test_two_windows", "engine/test_budgets"),
+    "outcomes": ("engine/test_retries", "engine/test_publishing", "engine/test_kept", "engine/test_budgets"),
+    "reconciling": (
+        "engine/test_reconciling_family",
+        "engine/test_publishing",
+        "engine/test_releases",
+        "engine/test_resuming",
+    ),
+    "restoring": ("engine/test_restoring", "engine/test_guards"),
+    "rechecking": ("engine/test_held",),
+    "due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
+    "publishing": ("engine/test_publishing", "engine/test_retries", "engine/test_turns", "engine/test_uploads_gone"),
+    "preparing": ("engine/test_resuming", "engine/test_budgets", "engine/test_room_for_others"),
+    "sweeping": ("engine/test_clocks", "engine/test_resuming"),
+}
+#: So many tests are asked about a change at most, the quickest first, and for so long.
+MOST_TESTS, LONGEST_S = 40, 120
+#: What tests need beside PostFlow takes a second to import: once, not for every change.
+BEFOREHAND = (
+    "alembic.command", "argon2", "croniter", "cryptography.fernet", "flask", "h11", "httpx", "PIL.Image", "procrastinate",
+    "prometheus_client", "psycopg_binary", "psycopg_pool", "pydantic_settings", "regex", "sqlalchemy", "structlog",
+)  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run.py mutants", description=__doc__)
+    parser.add_argument("modules", nargs="*", help=f"of postflow/: {' '.join(HEART)}")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--map", action="store_true")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; the next run goes on")
+    asked = parser.parse_args(words)
+    ends_at = time.monotonic() + asked.minutes * 60
+    for name in BEFOREHAND:
+        __import__(name)
+    with _server():
+        if asked.map:
+            MAP.unlink(missing_ok=True)
+        for module in asked.modules or HEART:
+            _try_module(module, ends_at, again=asked.again)
+    return _report()
+
+
+# -- one module -------------------------------------------------------------------------------------------------
+
+
+def _try_module(module: str, ends_at: float, *, again: bool) -> None:
+    own = tuple(f"tests/{name}.py" for name in HEART[module])
+    for tests in own:
+        if covering.read(MAP).files.get(tests) != covering.mark(tests):
+            _in_a_child(functools.partial(covering.measure, tests, MAP), 1800, None)
+    covered = covering.read(MAP)
+    path = Path("postflow") / f"{module}.py"
+    source = path.read_text()
+    mark = covering.mark(str(path))
+    found = _read(FOUND)
+    kept = found.get(module, {})
+    known: dict[str, str] = kept.get("changes", {}) if kept.get("source") == mark else {}
+    every = changes(source)
+    for at, change in enumerate(every):
+        if time.monotonic() > ends_at:
+            break
+        if known.get(change.name) and not (again and known[change.name] == "unnoticed"):
+            continue
+        tests = covered.of(str(path), change.line, change.last, own)[:MOST_TESTS]
+        known[change.name] = verdict = _tried(module, change, tests)
+        print(f"{module} {at + 1}/{len(every)} {verdict[:60]:60} {change.line} {change.name[:120]}", flush=True)
+        names = {one.name for one in every}
+        known = {name: what for name, what in known.items() if name in names}
+        found[module] = {"source": mark, "of": len(every), "changes": known}
+        FOUND.write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _tried(module: str, change: Change, tests: list[str]) -> str:
+    """`noticed by …`, `hangs`, `unnoticed`, or `no test`."""
+    if not tests:
+        return "no test"
+    name = f"postflow.{module.replace('/', '.')}"
+    said = Path(f"/tmp/postflow-mutants-{os.getpid()}.txt")
+
+    def run() -> int:
+        import pytest
+
+        sys.meta_path.insert(0, _Changed(name, change.source))
+        return pytest.main(
+            ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", "--timeout=40", *tests]
+        )
+
+    try:
+        code = _in_a_child(run, LONGEST_S, said)
+        if code is None:
+            return "hangs"
+        if code == 0:
+            return "unnoticed"
+        lines = said.read_text(errors="replace").splitlines()
+        by = next((line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "what imports it")
+        return f"noticed by {by}"
+    finally:
+        said.unlink(missing_ok=True)
+
+
+class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the changed text in the module's place."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name, self.source = name, source
+
+    def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=f"{fullname} (changed)")
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        exec(compile(self.source, f"{self.name} (changed)", "exec"), module.__dict__)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+
+class _server:
+    """One database server for all, and one database with our tables to copy. PostFlow is forgotten again afterwards."""
+
+    def __enter__(self) -> None:
+        from postflow import embedded, migrate
+
+        self.running = embedded.ephemeral()
+        server = self.running.__enter__()
+        import psycopg
+
+        with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
+            conn.execute("CREATE DATABASE postflow_template_mutants")
+        migrate.upgrade(server.url("postflow_template_mutants"))
+        os.environ["TEST_DATABASE_URL"] = server.url("postgres")
+        os.environ["TEST_TEMPLATE"] = "postflow_template_mutants"
+        for name in [
+            name for name in sys.modules if name.split(".")[0] in ("postflow", "worker", "web", "sandbox", "tests")
+        ]:
+            del sys.modules[name]
+
+    def __exit__(self, *_: object) -> None:
+        self.running.__exit__(None, None, None)
+
+
+def _in_a_child(run: Callable[[], int | None], longest_s: float, says: Path | None) -> int | None:
+    """Its exit code; None when it had to be ended."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.setsid()
+            if says:
+                out = os.open(says, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                os.dup2(out, 1)
+                os.dup2(out, 2)
+            code = run() or 0
+        except Exception:  # noqa: BLE001 a child must not go on as its parent
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    ends_at = time.monotonic() + longest_s
+    try:
+        while time.monotonic() < ends_at:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                child = 0
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        return None
+    finally:
+        if child:  # it hangs, or we are told to stop
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+# -- what was found ------------------------------------------------------------------------------------------------
+
+
+def _report() -> int:
+    """1 where something goes unnoticed without a reason."""
+    found, reasons, bare = _read(FOUND), _read(REASONS), 0
+    for module, what in sorted(found.items()):
+        every = what["changes"]
+        unseen = [name for name, verdict in every.items() if verdict in ("unnoticed", "no test")]
+        excused = [name for name in unseen if name in reasons.get(module, {})]
+        counted = len(every) - len(excused)
+        noticed = len(every) - len(unseen)
+        score = 100 * noticed / counted if counted else 100
+        print(
+            f"{module}: {len(every)} of {what['of']} tried, {noticed} noticed, {len(excused)} with a reason: {score:.1f} %"
+        )
+        for name in unseen:
+            if name not in excused:
+                bare += 1
+                print(f"    {name}")
+    return 1 if bare else 0
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
