@@ -86,6 +86,14 @@ def test_connecting_again_mends_the_account_in_place(ada: Browser, sandbox: Sand
     assert db.execute("SELECT state, state_reason FROM accounts").fetchall() == [("active", None)]
 
 
+def test_the_end_of_access_is_said_to_the_minute_as_nobody_chose_its_seconds(
+    ada: Browser, sandbox: Sandbox, db: psycopg.Connection
+):
+    connect(ada, sandbox, "mastodon")
+    db.execute("UPDATE accounts SET token_expires_at = '2031-02-26 13:08:25+00'")
+    assert re.search(r"Access until <time [^>]+>Wed 26 Feb 2031, 13:08 <", ada.get("/accounts").text)
+
+
 def test_denied_consent_connects_nothing_and_says_so(ada: Browser, sandbox: Sandbox, db: psycopg.Connection):
     away = ada.send("/accounts/connect", instance=sandbox.url("mastodon"))
     page = ada.get(consent(away, "wren", "deny"), follow_redirects=True)
