@@ -1,7 +1,8 @@
 """Posts at risk: those whose account will not be able to publish them unless its person connects it again.
 
-Two ways: the account needs reconnecting now, so the post waits; or its access ends before the post's date. Access that
-PostFlow renews by itself is renewed a month ahead, so one that ends within two weeks is one that could not be renewed.
+Two ways: the account needs reconnecting now, so the post waits, or cannot be looked for; or its access ends before the
+post's date. Access that PostFlow renews by itself is renewed a month ahead, so one that ends within two weeks is one that
+could not be renewed.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ DAYS = (1, 7, 14)
 
 
 class Risk(Value):
-    """One waiting post (the first part of a thread) on one account."""
+    """One post that waits, or that is in doubt, on one account; of a thread the first part that does."""
 
     post_id: int
     post_date: datetime
@@ -50,7 +51,9 @@ _RISKS: LiteralString = """
     SELECT p.id AS post_id, p.post_date, left(p.content->>'text', 60) AS text, a.id AS account_id, a.user_id, a.handle,
            a.state, a.state_reason, a.token_expires_at AS ends_at
       FROM accounts a JOIN deliveries d ON d.account_id = a.id JOIN posts p ON p.id = d.post_id
-     WHERE d.status IN ('scheduled', 'preparing', 'ready') AND p.parent_id IS NULL
+     WHERE d.status IN ('scheduled', 'preparing', 'ready', 'unknown')
+       AND NOT EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id AND before.account_id = a.id
+                          AND before.status IN ('scheduled', 'preparing', 'ready', 'unknown'))
        AND (a.state = 'needs_reconnect' OR (a.state = 'active' AND a.token_expires_at < least(p.post_date, %(until)s)))
 """
 _IN_ORDER: LiteralString = " ORDER BY p.post_date, p.id LIMIT %(most)s"

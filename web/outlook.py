@@ -41,10 +41,7 @@ def following(
     if delivery.status is DeliveryStatus.sending:
         return Next("It is being sent this moment.")
     if delivery.status is DeliveryStatus.unknown:
-        lost = (
-            "The network's answer got lost. PostFlow looks whether the post is there and sends nothing before it knows."
-        )
-        return Next(f"{lost} Next look:", delivery.wake_at, ".")
+        return _looked_for(delivery, account)
     if delivery.status not in WAITING or post.post_date is None:
         return None
     due_at = max(post.post_date, delivery.asked_at or post.post_date)
@@ -60,6 +57,17 @@ def following(
     if before and before.status is not DeliveryStatus.published:
         return Next("It follows as soon as the part before it is out, not before", due_at, ".")
     return _when(delivery, account, due_at, now)
+
+
+def _looked_for(delivery: Delivery, account: Account) -> Next:
+    if account.state is AccountState.needs_reconnect:
+        return Next(
+            "Whether the post is there can be seen once this account is connected again. Nothing is sent before."
+        )
+    lost = "The network's answer got lost. PostFlow looks whether the post is there and sends nothing before it knows."
+    if delivery.claim:  # `wake_at` is the end of a lease meanwhile
+        return Next(f"{lost} It is looking this moment.")
+    return Next(f"{lost} Next look:", delivery.wake_at, ".")
 
 
 def holder(delivery: Delivery, before: Delivery | None) -> Delivery:
@@ -91,7 +99,8 @@ def _when(delivery: Delivery, account: Account, due_at: datetime, now: datetime)
         )
     if pause and pause > max(now, due_at):
         return Next("It is tried again", pause, ".")
-    if delivery.wake_at and delivery.wake_at > max(now, due_at):
+    distant = delivery.status is not DeliveryStatus.preparing  # there `wake_at` is the end of a lease
+    if distant and delivery.wake_at and delivery.wake_at > max(now, due_at):
         return Next("It keeps its distance to this account's post before. It goes out", delivery.wake_at, ".")
     if due_at <= now:
         return Next("It is going out now.")

@@ -133,6 +133,48 @@ def test_the_page_says_what_happens_next(
     assert said in ada.get(address).text
 
 
+def test_the_end_of_a_lease_is_not_said_to_be_the_time_of_a_post_or_a_look(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account)
+    leased = datetime.now(UTC) + timedelta(days=3)  # later than the post is due, as it is in the minutes before
+    put(db, "preparing", claim="c", wake_at=leased)
+    page = ada.get(address).text
+    assert "It is being made ready. It goes out" in page and "keeps its distance" not in page
+    put(db, "unknown", claim="c", wake_at=leased, staged="{}", sent_at=leased, first_sent_at=leased, attempt_no=1)
+    page = ada.get(address).text
+    assert "sends nothing before it knows. It is looking this moment." in page and "Next look" not in page
+
+
+def test_a_post_in_doubt_on_an_account_that_is_cut_off_says_what_it_waits_for_and_is_named_on_every_page(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account)
+    now = datetime.now(UTC)
+    put(db, "unknown", wake_at=now + timedelta(minutes=10), sent_at=now, first_sent_at=now, attempt_no=1)
+    db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
+    page = ada.get(address).text
+    assert "can be seen once this account is connected again. Nothing is sent before." in page
+    assert "Next look" not in page and '<a href="/accounts">Connect the account again</a>' in page
+    assert f'<a href="{address}">a post</a>' in ada.get("/").text
+
+
+def test_of_a_thread_on_an_account_that_is_cut_off_the_first_part_that_waits_is_named(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account, part="1", **{"text.1": "the second part"})
+    db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Its access was withdrawn.'")
+    at_risk = 'class="note note-bad" role="status" aria-label="Posts at risk'
+    page = ada.get("/").text.partition(at_risk)[2].partition("</section>")[0]
+    assert "This post waits for it" in page and "a post</a>" in page and "the second part" not in page
+    db.execute(
+        "UPDATE deliveries SET status = 'published', published_at = now(), wake_at = NULL"
+        " WHERE post_id = %s", [int(address.rsplit("/", 1)[1])],
+    )  # fmt: skip
+    page = ada.get("/").text.partition(at_risk)[2].partition("</section>")[0]
+    assert "This post waits for it" in page and "the second part</a>" in page
+
+
 def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: int, db: psycopg.Connection) -> None:
     address = a_post(ada, account, at=datetime(2029, 6, 5, 7, 0, tzinfo=UTC), grace="3600")
     db.execute("UPDATE accounts SET state = 'needs_reconnect'")
