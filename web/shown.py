@@ -33,6 +33,7 @@ def register(app: Flask) -> None:
     app.add_template_filter(in_utc)
     app.add_template_filter(in_seconds)
     app.add_template_filter(late)
+    app.add_template_filter(lasting)
     app.add_template_filter(network)
     app.add_template_filter(is_a_page)
     app.add_template_global(walltime_step)
@@ -68,6 +69,16 @@ def late(lateness: timedelta) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def lasting(seconds: int) -> str:
+    """What a person chose, in its largest whole unit: 15 minutes, 1 hour, 7 days."""
+    unit, name = next(
+        ((unit, name) for unit, name in ((86_400, "day"), (3600, "hour")) if seconds >= unit and seconds % unit == 0),
+        (60, "minute"),
+    )
+    count = seconds // unit
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def network(platform: str) -> str:

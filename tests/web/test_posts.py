@@ -8,7 +8,7 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from postflow.models import Limits
+from postflow.models import Limits, PollLimits
 from tests.web.conftest import Browser, an_account
 from web import forms
 
@@ -173,6 +173,14 @@ def test_of_a_thread_on_an_account_that_is_cut_off_the_first_part_that_waits_is_
     )  # fmt: skip
     page = ada.get("/").text.partition(at_risk)[2].partition("</section>")[0]
     assert "This post waits for it" in page and "the second part</a>" in page
+
+
+def test_what_lasts_is_said_in_the_words_it_was_chosen_in(ada: Browser, db: psycopg.Connection) -> None:
+    account = an_account(db, "ada@example.org", "mastodon", Limits(polls=PollLimits()))
+    fields = {"poll_options": "yes\nno", "poll_expires": "604800"}
+    page = ada.get(a_post(ada, account, grace="86400", **fields)).text
+    assert "A poll of 7 days" in page and "given up when more than 1 day late" in page
+    assert "given up when more than 15 minutes late" in ada.get(a_post(ada, account, grace="900")).text
 
 
 def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: int, db: psycopg.Connection) -> None:
