@@ -183,6 +183,26 @@ def test_what_lasts_is_said_in_the_words_it_was_chosen_in(ada: Browser, db: psyc
     assert "given up when more than 15 minutes late" in ada.get(a_post(ada, account, grace="900")).text
 
 
+def test_what_failed_can_be_changed_although_it_is_out_elsewhere(
+    ada: Browser, account: int, db: psycopg.Connection
+) -> None:
+    other = an_account(db, "ada@example.org", "pixelfed", Limits())
+    address = a_post(ada, account)
+    put(db, "failed", error="It was refused.", next_step="Change the post and try again.")
+    page = ada.get(address).text
+    assert f'href="{address}/edit"' in page and "as a post of its own" not in page
+    db.execute(
+        "INSERT INTO deliveries (post_id, account_id, revision, status, published_at)"
+        " VALUES (%s, %s, 1, 'published', now())", [int(address.rsplit("/", 1)[1]), other],
+    )  # fmt: skip
+    page = ada.get(address).text
+    assert f'href="{address}/edit"' not in page
+    [link] = re.findall(r'href="(/posts/new\?of=\d+)">Change it as a post of its own', page)
+    filled = ada.get(link).text
+    assert ">a post</textarea>" in filled and f'value="{account}" checked' in filled
+    assert f'value="{other}" checked' not in filled
+
+
 def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: int, db: psycopg.Connection) -> None:
     address = a_post(ada, account, at=datetime(2029, 6, 5, 7, 0, tzinfo=UTC), grace="3600")
     db.execute("UPDATE accounts SET state = 'needs_reconnect'")
