@@ -160,9 +160,9 @@ def set_aside(conn: Connection, user_id: int, delivery_id: int, new: NewPost) ->
     """`new` goes out in its place, where it goes to its account. Raises NotFound, Conflict when it is on its way itself."""
     found = _own_delivery(conn, user_id, delivery_id)
     if found.account_id in new.account_ids and not deliveries.set_aside(
-        conn, delivery_id, "You made it a post of its own. It is not sent as a part of this thread any more."
+        conn, delivery_id, "You made it a post of its own. It is not sent from here any more."
     ):
-        raise Conflict("This part is on its way by itself meanwhile. Look at its thread before you send it once more.")
+        raise Conflict("It is on its way by itself meanwhile. Look at its page before you send it once more.")
 
 
 def settle(

@@ -112,7 +112,7 @@ def test_a_part_that_is_on_its_way_again_makes_no_post_of_its_own_beside_it(
         "/posts", text="held three", of=str(part), account=str(account), visibility="public", action="now", zone="UTC"
     )
     assert answer.status_code == 409
-    assert "This part is on its way by itself meanwhile." in answer.text
+    assert "It is on its way by itself meanwhile." in answer.text
     assert db.execute("SELECT count(*) FROM posts").fetchone() == (3,)
 
 

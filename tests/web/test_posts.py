@@ -201,6 +201,12 @@ def test_what_failed_can_be_changed_although_it_is_out_elsewhere(
     filled = ada.get(link).text
     assert ">a post</textarea>" in filled and f'value="{account}" checked' in filled
     assert f'value="{other}" checked' not in filled
+    a_post(ada, account, of=link.partition("=")[2])
+    page = ada.get(address).text
+    assert (
+        "You made it a post of its own. It is not sent from here any more." in page
+        and "as a post of its own" not in page
+    )
 
 
 def test_a_post_waiting_for_its_account_says_until_when(ada: Browser, account: int, db: psycopg.Connection) -> None:
