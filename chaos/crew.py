@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _COMMAND = [sys.executable, "-m", "procrastinate", "--app=worker.app.app", "worker"]
 
@@ -17,7 +17,7 @@ Starts = Callable[[list[str], str], Process]
 class Worker:
     process: Process
     frozen_until: float | None = None  # monotonic
-    frozen_with: "Machine | None" = None
+    frozen_with: list["Machine"] = field(default_factory=list)
     is_spared: bool = False  # by kills, while it is frozen
 
     @property
@@ -64,7 +64,7 @@ class Crew:
         """SIGSTOP, as when a machine is suspended: its sockets, sessions and locks stay, and nothing is done about them."""
         for worker in self._living_from(place):
             if worker.frozen_until is None:
-                self._stop(worker, time.monotonic() + length_s, spared, None)
+                self._stop(worker, time.monotonic() + length_s, spared)
                 return True
         return False
 
@@ -73,12 +73,13 @@ class Crew:
         awake = [one for one in self._living_from(place) if everybody or one.frozen_until is None]
         until, machine = time.monotonic() + length_s, Machine()
         for worker in awake if everybody else awake[:1]:
-            self._stop(worker, until, spared=True, machine=machine)
+            self._stop(worker, until, spared=True)
+            worker.frozen_with.append(machine)
         return bool(awake)
 
-    def _stop(self, worker: Worker, until: float, spared: bool, machine: Machine | None) -> None:
+    def _stop(self, worker: Worker, until: float, spared: bool) -> None:
         worker.process.send_signal(signal.SIGSTOP)
-        worker.frozen_until, worker.is_spared, worker.frozen_with = until, spared, machine
+        worker.frozen_until, worker.is_spared = max(until, worker.frozen_until or 0), spared
 
     @property
     def is_any_frozen(self) -> bool:
@@ -103,9 +104,9 @@ class Crew:
         for worker in self._workers:
             if worker.frozen_until is not None and worker.frozen_until <= until:
                 worker.process.send_signal(signal.SIGCONT)
-                if (machine := worker.frozen_with) is None:
+                if not worker.frozen_with:
                     self.outlived += worker.lives
-                elif worker.lives and not machine.goes_on:
+                for machine in [one for one in worker.frozen_with if worker.lives and not one.goes_on]:
                     machine.goes_on = True
                     self.suspended += 1
-                worker.frozen_until, worker.is_spared, worker.frozen_with = None, False, None
+                worker.frozen_until, worker.is_spared, worker.frozen_with = None, False, []

@@ -109,10 +109,22 @@ def _left(stage: Stage) -> Left:
 
 
 def repeated(stage: Stage) -> list[str]:
-    """The ids of statuses in whose words there is another on the account."""
+    """The ids of statuses in words that are out more often on the account than there are posts with them."""
     seen = stage.sandbox.ledger.statuses(published=True)
-    count = Counter((one.instance, one.handle, one.text) for one in seen)
-    return [one.id for one in seen if count[one.instance, one.handle, one.text] > 1]
+    count = Counter((one.handle, one.text) for one in seen)
+    alike = {key for key, times in count.items() if times > 1}
+    if alike:
+        with stage.connect() as conn:
+            count.subtract(
+                {
+                    (handle, text): posts
+                    for handle, text, posts in conn.execute(
+                        "SELECT ltrim(a.handle, '@'), p.content->>'text', count(*) FROM deliveries d"
+                        " JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id GROUP BY 1, 2"
+                    )
+                }
+            )
+    return [one.id for one in seen if (one.handle, one.text) in alike and count[one.handle, one.text] > 0]
 
 
 def _skip(stage: Stage) -> None:

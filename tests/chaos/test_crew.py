@@ -60,7 +60,7 @@ def test_a_frozen_worker_can_be_spared_or_killed(crew: Crew) -> None:
 
 
 def test_a_suspended_machine_is_all_of_its_workers_at_once_and_goes_on(crew: Crew) -> None:
-    crew.freeze(1, 60, spared=False)
+    crew.freeze(1, 0.05, spared=False)
     assert crew.suspend(0, 0.1, everybody=True)
     wait_for(crew, ["T", "T"])
     assert not crew.kill(0)
@@ -68,6 +68,15 @@ def test_a_suspended_machine_is_all_of_its_workers_at_once_and_goes_on(crew: Cre
     crew.keep_alive()
     wait_for(crew, ["S", "S"])
     assert (crew.suspended, crew.outlived) == (1, 0)
+
+
+def test_two_machines_that_stand_still_at_once_are_two(crew: Crew) -> None:
+    assert crew.suspend(1, 0.1, everybody=False)
+    assert crew.suspend(0, 0.05, everybody=True)
+    time.sleep(0.1)
+    crew.keep_alive()
+    wait_for(crew, ["S", "S"])
+    assert crew.suspended == 2
 
 
 def wait_for(crew: Crew, wanted: list[str]) -> None:

@@ -286,6 +286,7 @@ def test_an_end_that_nothing_in_the_plan_leads_to_is_seen(evidence: Evidence) ->
         ({"faults": 12}, True),
         ({"error_code": "workers_end", "deaths": 10}, True),
         ({"error_code": "workers_end", "deaths": 1}, False),
+        ({"error_code": "media_stuck"}, False),  # no clock was set
         ({"error_code": "ig_9004_2207052"}, False),  # nobody refused to fetch thrice
     ],
 )
