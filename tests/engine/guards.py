@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from postflow import arrows, deliveries, due, rechecking, restoring
-from postflow.models import Delivery, Receipt
+from postflow.models import SET_ASIDE, Delivery, Receipt
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=2)
@@ -197,12 +197,14 @@ ACTS: dict[str, Act] = {
     "deliveries.forget_remote": lambda row: deliveries.forget_remote(row.conn, 1),
     "deliveries.ask_again": lambda row: deliveries.ask_again(row.conn, row.id, LATER, "Again."),
     "deliveries.ask_with": lambda row: deliveries.ask_with(row.conn, 4, NOW),
+    "deliveries.set_aside": lambda row: deliveries.set_aside(row.conn, row.id, "A post of its own."),
+    "deliveries.acknowledge": lambda row: deliveries.acknowledge(row.conn, row.id, "Seen."),
     "deliveries.settle_published": lambda row: deliveries.settle_published(
         row.conn, row.id, "There.", remote_id="77", permalink="https://a/77"
     ),
     "deliveries.settle_absent": lambda row: deliveries.settle_absent(row.conn, row.id, LATER, "It is not there."),
     "due.postpone": lambda row: due.postpone(row.aconn, row.id, LATER, as_of=saw(row)),
-    "due.hold": lambda row: due.hold(row.aconn, row.id, LATER, as_of=saw(row)),
+    "due.hold": lambda row: due.hold(row.aconn, row.id, LATER, as_of=saw(row), code=due.ALIKE),
     "due.throttle": throttles(only_uploads=False),
     "due.add_permalink": lambda row: due.add_permalink(row.aconn, row.id, "https://a/77"),
     "due.drop_preparing": lambda row: due.drop_preparing(row.aconn, 60),
@@ -526,7 +528,7 @@ AS_IT_WAS = [
         "due.hold",
         "it wants to be woken then, and stands in nobody's way",
         ours("ready"),
-        f"wake_at > now() + {HOUR} AND not_before = wake_at",
+        f"wake_at > now() + {HOUR} AND not_before = wake_at AND error_code = 'alike'",
     ),
     *[
         Story(
@@ -931,7 +933,13 @@ OUT = [
         "rechecking.tell",
         "its person reads it",
         ours("published", "notes = ARRAY['seen']"),
-        "notes = ARRAY['seen', 'It is there twice.']",
+        "notes = ARRAY['seen', 'It is there twice.'] AND error_code = 'incomplete'",
+    ),
+    Story(
+        "rechecking.tell",
+        "and finds it among what needs attention",
+        ours("published", "error_code = NULL"),
+        "error_code = 'out_twice'",
     ),
 ]
 
@@ -1137,6 +1145,35 @@ BY_A_PERSON = [
         ("deliveries.account_id = b.account_id",),
     ),
     Story(
+        "deliveries.set_aside",
+        "it is a post of its own now: never sent from here, and no trouble any more",
+        ours("missed", DIRTY_WORDS),
+        f"status = 'cancelled' AND {CHANGED} AND error IS NULL AND error_code = '{SET_ASIDE}' AND next_step IS NULL",
+    ),
+    Story(
+        "deliveries.acknowledge",
+        "its person has seen what is missing there: it stays among its notes",
+        ours("published", DIRTY_WORDS, "notes = ARRAY['seen']"),
+        f"{NO_WORDS} AND next_step IS NULL AND notes = ARRAY['seen', 'e']",
+        ("condition:error IS NULL",),
+    ),
+    Story(
+        "deliveries.acknowledge",
+        "what failed is not out, and keeps its reason",
+        ours("failed", "error_code = 'no'"),
+        REFUSED,
+        ("status = 'published'",),
+    ),
+    Story("deliveries.acknowledge", "nothing is missing in words", ours("published"), "notes = '{}'"),
+    Story(
+        "deliveries.acknowledge",
+        "in a second window it was acknowledged before: nothing is told twice",
+        ours("published"),
+        "NOT EXISTS (SELECT FROM delivery_events)",
+        ("error_code IS NOT NULL",),
+        meanwhile=change(5, "error_code = NULL"),
+    ),
+    Story(
         "deliveries.settle_published",
         "its person saw it there, and where",
         ours("attention", AN_HOUR_AGO, DIRTY_WORDS),
@@ -1318,7 +1355,7 @@ SWEPT += [
         "due.overslept",
         "its date is its own",
         ours("ready"),
-        lambda rows: [row.is_due(NOW + timedelta(minutes=1)) for row in rows] == [True],
+        lambda rows: [row.is_due(LATER) for row in rows] == [True],
         ("p.id = deliveries.post_id",),
     ),
     Story(
@@ -1482,6 +1519,8 @@ FROM: dict[str, tuple[str, ...]] = {
     "deliveries.cancel": ("scheduled", "preparing", "ready"),
     "deliveries.forget_remote": ("published", "failed", "attention", "missed", "cancelled"),
     "deliveries.ask_again": ("failed", "missed", "cancelled"),
+    "deliveries.set_aside": ("failed", "missed", "cancelled"),
+    "deliveries.acknowledge": ("published",),
     "deliveries.settle_published": ("attention",),
     "deliveries.settle_absent": ("attention",),
     "due.postpone": ("scheduled", "ready"),
@@ -1588,6 +1627,7 @@ NOT_NEEDED: dict[str, dict[str, str]] = {
             "`turns.PAUSE` is asked of other states, too; what is ready has nothing left to upload",
         ),
     },
+    "deliveries.set_aside": {"column:wake_at = NULL": "what is over has none"},
     "due.drop_preparing": {"wake_at IS NOT NULL": "names the index; whatever is prepared has a wake"},
     "due.lose_sending": {"wake_at IS NOT NULL": "names the index; whatever is sent has a wake"},
 }
