@@ -154,6 +154,8 @@ def _difference(before: str, after: str) -> tuple[int, str]:
     """The first line that is another, and what stands there now."""
     old, new = before.splitlines(), after.splitlines()
     at = next(at for at, line in enumerate(old) if new[at : at + 1] != [line])
+    while not old[at].strip():  # with what stood before the decorator
+        at += 1
     return at + 1, " ".join(new[at].split()) if len(old) == len(new) else "(gone)"
 
 
