@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from postflow import config, runs, sweeping
 from postflow import db as database
 from postflow.engine import Engine
 from sandbox import Sandbox
+from sandbox.faults import Fault
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 from tests.engine.test_bad_input import make_read_only, read_only
@@ -27,6 +29,14 @@ __all__ = ["ada", "engine", "read_only", "settings", "start_worker"]
 POSTS = {"instance": "mastodon", "method": "POST", "path": "/api/v1/statuses$"}
 SENDING = "SELECT count(*) FROM deliveries WHERE status = 'sending'"
 PUBLISHED = "SELECT count(*) FROM deliveries WHERE status = 'published'"
+
+
+def until_hit(fault: Fault) -> None:
+    """The request that it holds up has arrived."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not fault.hits:
+        assert time.monotonic() < give_up, "no request came"
+        time.sleep(0.05)
 
 
 # -- stopping ----------------------------------------------------------------------------------------------
@@ -63,10 +73,11 @@ async def test_what_takes_longer_than_the_stop_may_is_handed_back_and_looked_up_
     monkeypatch.setenv("POSTFLOW_STOP_S", "0.5")
     monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "120")
     account = await an_account(db, engine, sandbox, ada, "mastodon", "slowpoke")
-    sandbox.faults.add("slow", **POSTS, times=1, when="after", seconds=1000)
+    held = sandbox.faults.add("slow", **POSTS, times=1, when="after", seconds=1000)
     scheduled(db, settings, ada, (account,), "slower than the stop")
     worker = start_worker()
     until(db, SENDING, 1)
+    until_hit(held)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0, "before the answer would have come"
     assert db.execute("SELECT status, claim, error_code FROM deliveries").fetchone() == (
@@ -91,10 +102,11 @@ async def test_a_half_made_upload_is_handed_back_to_the_next_worker_at_once(
     monkeypatch.setenv("POSTFLOW_STOP_S", "0.5")
     monkeypatch.setenv("POSTFLOW_REQUEST_TIMEOUT_S", "120")
     account = await an_account(db, engine, sandbox, ada, "mastodon", "uploader")
-    sandbox.faults.add("slow", instance="mastodon", method="POST", path="/api/v2/media$", times=1, seconds=1000)
+    upload = {"instance": "mastodon", "method": "POST", "path": "/api/v2/media$"}
+    held = sandbox.faults.add("slow", **upload, times=1, seconds=1000)
     scheduled(db, settings, ada, (account,), "its picture takes long", media=(a_picture(db, ada),))
     worker = start_worker()
-    until(db, "SELECT count(*) FROM deliveries WHERE status = 'preparing'", 1)
+    until_hit(held)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0
     assert db.execute("SELECT status, claim FROM deliveries").fetchone() == ("scheduled", None)

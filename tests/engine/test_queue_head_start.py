@@ -90,13 +90,21 @@ async def test_a_clock_set_back_while_it_waits_neither_sends_early_nor_forgets(
 
 
 async def test_a_post_moved_while_it_waits_is_left_to_its_new_date(
-    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+    db: psycopg.Connection,
+    engine: Engine,
+    settings: config.Settings,
+    sandbox: Sandbox,
+    ada: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "moved")
-    [delivery] = scheduled(db, settings, ada, (account,), "moved away", at=datetime.now(UTC) + 1.5 * SOON)
+    [delivery] = scheduled(db, settings, ada, (account,), "moved away", at=datetime.now(UTC) + timedelta(hours=1))
     await preparing.prepare(engine, delivery.id)
+    monkeypatch.setattr(waking, "HEAD_START_S", 5.0)
+    db.execute("UPDATE posts SET post_date = clock_timestamp() + interval '5 s'")
     waiting = asyncio.create_task(publishing.publish(engine, delivery.id))
-    await asyncio.sleep(waking.HEAD_START_S / 3)
+    await asyncio.sleep(1)
+    assert not waiting.done()
     db.execute("UPDATE posts SET post_date = now() + interval '1 day'")
     assert await waiting is None
     assert sandbox.ledger.times_published("moved away") == 0
