@@ -86,3 +86,15 @@ def test_without_a_server_it_is_skipped_with_a_sentence() -> None:
 def test_the_ordinary_run_does_not_collect_it() -> None:
     listed = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/live"]
     assert "no tests" in subprocess.run(listed, capture_output=True, text=True, timeout=300).stdout
+
+
+def test_what_does_not_answer_as_a_server_does_is_named_in_one_sentence() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTFLOW_", "PYTEST_"))}
+    environment |= {"POSTFLOW_LIVE_URL": "http://127.0.0.1:1", "POSTFLOW_LIVE_TOKEN": "not-to-be-seen"}
+    done = subprocess.run(
+        [*COMMAND, "-k", "test_connect"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert "POSTFLOW_LIVE_URL: http://127.0.0.1:1 does not answer as such a server does" in done.stdout
+    assert "Traceback" not in done.stdout and "not-to-be-seen" not in done.stdout + done.stderr
+    assert "httpx/_transports" not in done.stdout

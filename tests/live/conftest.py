@@ -196,8 +196,11 @@ def _check_address(url: str) -> None:
     """Its own address, or PostFlow would follow nodeinfo past the place in between."""
     host = urlsplit(url).netloc
     assert urlsplit(url).scheme in ("http", "https") and host, f"POSTFLOW_LIVE_URL is no web address: {url}"
-    links = httpx.get(f"{url}/.well-known/nodeinfo", timeout=30, follow_redirects=True).json().get("links", [])
-    named = {urlsplit(str(one.get("href"))).netloc for one in links}
+    try:
+        links = httpx.get(f"{url}/.well-known/nodeinfo", timeout=30, follow_redirects=True).json().get("links", [])
+        named = {urlsplit(str(one.get("href"))).netloc for one in links}
+    except (httpx.HTTPError, ValueError, AttributeError, TypeError) as wrong:
+        pytest.fail(f"POSTFLOW_LIVE_URL: {url} does not answer as such a server does: {wrong!r}", pytrace=False)
     assert not named or host in named, f"The server calls itself {', '.join(named)}: set POSTFLOW_LIVE_URL to that."
 
 
