@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 class Sentences(click.Group):
-    """Says what we raise on purpose as one sentence instead of a traceback."""
+    """Says what we raise on purpose, and what the database refuses, as one sentence instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except errors.PostFlowError as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            from postflow import db
+
+            if sentence := db.refusal(error):
+                raise click.ClickException(sentence) from None
+            raise
 
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"]})

@@ -279,6 +279,19 @@ async def _configure_async(conn: psycopg.AsyncConnection, kind: sessions.Kind) -
     _is_left_behind(conn)
 
 
+def refusal(error: Exception) -> str | None:
+    """A sentence for what whoever runs the database can mend; None for anything else, which is a fault of ours."""
+    kinds = (
+        psycopg.OperationalError,
+        psycopg.errors.ReadOnlySqlTransaction,
+        psycopg.errors.InsufficientPrivilege,
+    )
+    if not isinstance(error, kinds):
+        return None
+    reason = _first_line(error) or type(error).__name__
+    return f"The database would not do it: {reason}. Try `postflow doctor`, then run this again."
+
+
 def _first_line(refused: psycopg.Error) -> str:
     """libpq's message names host, port, user and reason, never the password; what follows repeats the statement."""
-    return str(refused).strip().splitlines()[0]
+    return next(iter(str(refused).strip().splitlines()), "")

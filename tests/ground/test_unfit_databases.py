@@ -128,6 +128,18 @@ def test_a_database_that_is_read_only_is_migrated_later(admin: psycopg.Connectio
     migrate.upgrade(empty_database_url)
 
 
+def test_every_command_says_in_a_sentence_that_the_database_is_read_only(
+    admin: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
+    admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    for command in (["due"], ["restored"], ["create-user", "ada@example.org", "--password-stdin"]):
+        done = CliRunner().invoke(cli.main, command, input="long enough to be let in\n")
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit), (command, done.output)
+        assert "The database would not do it: cannot execute" in done.output
+
+
 def test_what_the_database_says_of_its_clients_encoding_is_not_believed(admin: psycopg.Connection, database_url: str):
     name = sql.Identifier(str(conninfo.conninfo_to_dict(database_url)["dbname"]))
     admin.execute(sql.SQL("ALTER DATABASE {} SET client_encoding = 'LATIN1'").format(name))
