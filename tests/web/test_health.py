@@ -181,3 +181,9 @@ def test_the_operators_page_explains_every_figure_and_no_other(figures: Figures,
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     explained = set(re.findall(r"^\| `(postflow_\w+)", page, re.MULTILINE))
     assert explained == {re.sub(r"_(bucket|count|sum)$", "", name.partition("{")[0]) for name in figures()}
+
+
+def test_an_empty_metrics_token_shows_the_figures_to_nobody(start):
+    client: Browser = start(metrics_token="").test_client()
+    assert client.get("/metrics").status_code == 404
+    assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
