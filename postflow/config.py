@@ -29,7 +29,9 @@ SecretWords = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_words)
 class Settings(BaseSettings):
     """All settings with their defaults. Durations carry their unit in the name."""
 
-    model_config = SettingsConfigDict(env_prefix="POSTFLOW_", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="POSTFLOW_", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     # -- where things are
     database_url: SecretStr = Field(validation_alias=AliasChoices("DATABASE_URL", "database_url"))
