@@ -1,8 +1,8 @@
 """Why a person has to look, where one has: what was done to the last attempt that nobody could decide afterwards.
 
 Mastodon and Pixelfed always tell in the end, since the sandbox lists everything and holds no drafts: an outcome left open
-there is never explained. Instagram has no key and no way from a container to its post. GoToSocial knows no key: a text that
-was lost there is never sent again without asking.
+there is never explained, unless the database's clock was set, so that dates tell nothing. Instagram has no key and no way
+from a container to its post. GoToSocial knows no key: a text that was lost there is never sent again without asking.
 """
 
 from datetime import timedelta
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from chaos.evidence import Evidence
 from chaos.rows import Row
 from chaos.troubles import DATABASE
+from postflow.platforms.mastodon.reconciling import UNCLEAR
 from sandbox.ledger import RequestEntry
 
 #: Answers from which nobody can tell whether the post is out.
@@ -36,6 +37,8 @@ def _because(evidence: Evidence, row: Row) -> str | None:
         return None
     if row.forgotten:
         return "the database may have forgotten that it was sent"
+    if row.error == UNCLEAR and evidence.clock_steps:
+        return "a clock was set, and dates do not tell which it is"
     if row.sent_at is None or (row.platform != "instagram" and not _is_unguarded(evidence, row)):
         return None
     if row.struck:

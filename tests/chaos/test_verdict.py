@@ -13,6 +13,7 @@ from chaos.people import Wish, marker
 from chaos.plan import Plan, PlannedPost
 from chaos.rows import Row
 from chaos.verdict import Verdict
+from postflow.platforms.mastodon.reconciling import UNCLEAR
 from sandbox.ledger import MediaEntry, RequestEntry, StatusEntry
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -394,6 +395,15 @@ def test_an_outcome_that_the_engine_gave_up_for_another_reason_is_not_explained(
 def test_no_outcome_on_mastodon_may_be_left_open(evidence: Evidence) -> None:
     verdict = left_open(evidence, 3, struck=True)
     assert "bird: “Chaos post 00001.0, version 1” is left to a person, and nothing explains it" in verdict.complaints
+
+
+@pytest.mark.parametrize("clock_steps", [0, 1])
+def test_what_looks_like_it_and_bears_another_date_may_be_left_open_once_a_clock_was_set(
+    evidence: Evidence, clock_steps: int
+) -> None:
+    evidence.clock_steps = clock_steps
+    verdict = left_open(evidence, 3, error=UNCLEAR)
+    assert [one.because is not None for one in verdict.attention] == [clock_steps > 0]
 
 
 @pytest.mark.parametrize(("pictures", "known"), [(0, True), (1, False)])

@@ -26,6 +26,7 @@ from postflow.platforms.mastodon.traces import Staged
 
 #: What anyone may see, with or without a token.
 FOR_ALL = frozenset({Visibility.public, Visibility.unlisted})
+UNCLEAR = "There is a new post on the account that may be this one; the server does not tell."
 _MAY_BE_HIDDEN = "It does not show up on the account, but this server's lists may be incomplete."
 _SAID_GONE = (
     "It is not on the account, and the server says that it had been there and is gone: deleted there, or something in front "
@@ -67,7 +68,7 @@ class Reconciling(Asking):
                 return Found(receipt=receipt(status, outgoing))
             unclear |= match == "unclear"
         if unclear:
-            return Undecidable(why="There is a new post on the account that may be this one; the server does not tell.")
+            return Undecidable(why=UNCLEAR)
         return None
 
     async def _seen_by_all(
