@@ -58,7 +58,9 @@ def run(drawn: plan.Plan, workers: int, say: havoc.Say) -> verdict.Verdict:
 
 def tell(reached: verdict.Verdict) -> None:
     known = reached.evidence
-    click.echo(f"{len(known.requests)} requests, {known.faulted:.1%} of them faulted: {_counted(known.fault_kinds)}")
+    click.echo(
+        f"{len(known.requests)} requests, {known.faulted:.1%} of those before the end faulted: {_counted(known.fault_kinds)}"
+    )
     click.echo(
         f"{known.blows.sending} deliveries were being sent and {known.blows.preparing} prepared when their worker died;"
         f" {known.freezes} frozen workers went on"

@@ -46,6 +46,7 @@ class Evidence:
     suspended: int = 0
     outages: int = 0
     clock_steps: int = 0
+    calm_at: float = float("inf")  # when faults ended, seconds of the epoch
     failovers: int = 0
     timeout_s: float = 5
     max_faults: int = 12
@@ -60,8 +61,9 @@ class Evidence:
 
     @property
     def faulted(self) -> float:
-        """The share of requests that a fault took effect on."""
-        return sum(bool(request.faults) for request in self.requests) / max(1, len(self.requests))
+        """The share of requests that a fault took effect on, while there were any: not of those that came in peace."""
+        troubled = [request for request in self.requests if request.received_at < self.calm_at]
+        return sum(bool(request.faults) for request in troubled) / max(1, len(troubled))
 
 
 def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
@@ -94,6 +96,7 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
         suspended=stage.crew.suspended,
         outages=stage.outages,
         clock_steps=len(stage.steps),
+        calm_at=stage.calm_at - stage.aged_s,  # the requests before it have aged by as much
         failovers=stage.failovers,
         timeout_s=stage.settings.request_timeout_s,
         max_faults=stage.settings.max_faults,

@@ -55,6 +55,7 @@ def wreak(stage: Stage, plan: Plan, people: People, workers: int, say: Say) -> N
         time.sleep(0.05)
     people.finish()
     stage.sandbox.faults.clear()
+    stage.calm_at = time.time()
     stage.sandbox.let_go()  # what waits for a next request may wait for ever; the rest comes a little earlier
 
 

@@ -71,6 +71,7 @@ class Stage:
         self.socket = _socket_of(postgres)  # the workers come by its wire, also while nobody listens
         self.outages = 0
         self.aged_s = 0  # so much was skipped at the end
+        self.calm_at = float("inf")  # when faults ended
         self._web: Process | None = None
 
     @property

@@ -439,6 +439,14 @@ def test_a_run_with_too_few_kills_deliveries_or_faults_is_not_well(evidence: Evi
     assert "only 0.0% of the requests were faulted" in said
 
 
+def test_what_comes_in_peace_at_the_end_does_not_count_against_the_faults(evidence: Evidence) -> None:
+    later = int((NOON.timestamp() + 60) * 1e9)
+    evidence.requests = [a_request(1), *(a_request(2, received_ns=later) for _ in range(99))]
+    assert "only 1.0% of the requests were faulted" in complaints(evidence)
+    evidence.calm_at = NOON.timestamp() + 30
+    assert "faulted" not in complaints(evidence)
+
+
 @pytest.mark.parametrize(("asked", "enough"), [(999, True), (1000, False)])
 def test_a_large_run_must_be_faulted_more_than_a_small_one(evidence: Evidence, asked: int, enough: bool) -> None:
     evidence.requests = [a_request(1), *(a_request(2) for _ in range(6))]
