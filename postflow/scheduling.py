@@ -203,11 +203,15 @@ def _any(moved: list[Delivery]) -> list[Delivery]:
 
 
 def _own_delivery(conn: Connection, user_id: int, delivery_id: int) -> Delivery:
-    """Held with its thread until the transaction ends, so that an edit comes before or after. Raises NotFound."""
+    """Held with its thread until the transaction ends, so that what other windows do comes before or after; as it is then.
+    Raises NotFound.
+    """
     found = deliveries.get(conn, user_id, delivery_id)
+    if found:
+        posts.hold(conn, user_id, found.post_id)
+        found = deliveries.get(conn, user_id, delivery_id)
     if found is None:
         raise NotFound("There is no such delivery.")
-    posts.hold(conn, user_id, found.post_id)
     return found
 
 

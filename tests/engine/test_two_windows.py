@@ -139,3 +139,20 @@ def test_a_draft_saved_in_two_windows_has_its_parts_once(
     assert at_once(db, saves("left"), other, saves("right")) is None
     assert parts_and_rows(db)[0] == ["right", "right, second part", "right, third part"]
     assert len(posts.thread(db, ada, draft.id)) == 3
+
+
+def test_what_becomes_a_post_of_its_own_in_one_window_is_not_tried_again_from_the_other(
+    db: psycopg.Connection, other: psycopg.Connection, settings: config.Settings, ada: int, account: int
+) -> None:
+    [delivery] = scheduled(db, settings, ada, (account,), "of its own, or again")
+    db.execute("UPDATE deliveries SET status = 'failed', wake_at = NULL, error = 'No.', error_code = 'refused'")
+    own = NewPost(content=Content(text="of its own"), account_ids=(account,), post_date=TOMORROW, time_zone="UTC")
+    refused = at_once(
+        db,
+        lambda conn: scheduling.set_aside(conn, ada, delivery.id, own),
+        other,
+        lambda conn: scheduling.retry(conn, ada, delivery.id, now=datetime.now(UTC)),
+    )
+    assert isinstance(refused, Conflict)
+    assert "become a post of its own" in str(refused)
+    assert db.execute("SELECT status FROM deliveries").fetchone() == ("cancelled",)
