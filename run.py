@@ -53,9 +53,8 @@ def main(words):
     groups, commands = plan(words)
     synchronise(find_uv() or fetch_uv(), groups)
     environment = dict(os.environ)
-    environment.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # a dozen processes start here, and each would compile it all again
+    # A dozen processes start here, and each would compile it all again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["PATH"] = bin_directory() + os.pathsep + environment.get("PATH", os.defpath)
     if len(commands) == 1:  # become it: signals reach it directly, and nothing of us is left to kill
         sys.stdout.flush()
@@ -110,9 +109,8 @@ def synchronise(uv, groups):
     environment = dict(os.environ, UV_PYTHON=this_python())
     if not os.path.exists(bin_directory()):
         say("Setting up .venv, only this first time")
-        environment.setdefault(
-            "UV_COMPILE_BYTECODE", "1"
-        )  # once, by all cores: else each program of the first start does
+        # Once, by all cores: else each program of the first start does.
+        environment.setdefault("UV_COMPILE_BYTECODE", "1")
     environment.pop("VIRTUAL_ENV", None)  # some other project's
     # Not the default groups: the first start need not wait for what only tests need, browsers' drivers among it.
     command = [uv, "sync", "--locked", "--inexact", "--quiet", "--no-default-groups"]

@@ -10,7 +10,7 @@ import psycopg
 from chaos.people import People
 from chaos.stage import Stage
 from postflow import children, embedded
-from postflow.embedded import binaries, place
+from postflow.embedded import place
 
 #: So many moments are lost at least, and until something was sent in them; a quiet time is not waited out.
 LOST_S, LONGEST_S = 1.0, 15.0
@@ -22,20 +22,18 @@ class Replica(embedded.EmbeddedPostgres):
 
     def __init__(self, home: Path, primary: embedded.EmbeddedPostgres) -> None:
         super().__init__(home)
-        kept = place.prepare(self.home)
+        self._place = place.prepare(self.home)
         try:
-            self._copy(primary, kept)
+            self._copy(primary)
         finally:
-            kept.release()
+            self._place.release()
+            self._place = None
 
-    def _copy(self, primary: embedded.EmbeddedPostgres, kept: place.Place) -> None:
+    def _copy(self, primary: embedded.EmbeddedPostgres) -> None:
         host = primary.url().rpartition("host=")[2]
-        bindir = (
-            binaries.copied_to(place.root_shelf(), binaries.find()).bindir if kept.as_user else binaries.find().bindir
-        )
-        command = [bindir / "pg_basebackup", "-h", host, "-U", "postflow", "-D", kept.data]
+        command = [self._binaries().bindir / "pg_basebackup", "-h", host, "-U", "postflow", "-D", self.data]
         command += ["-R", "-c", "fast", "--wal-method=stream"]
-        said = children.output(command, cwd="/", **kept.as_user)
+        said = children.output(command, cwd="/", **self._here.as_user)
         if said.returncode:
             raise RuntimeError(f"the primary could not be copied: {said.stderr.strip()}")
 

@@ -183,9 +183,10 @@ def _posts(
             person=person,
         )
         posts.append(post)
-        if post.parts == 1 and dice.random() < TWINS:
+        is_twin = post.parts == 1 and dice.random() < TWINS
+        if is_twin:
             posts.append(_twin(dice, post, len(posts), shared))
-        planned = sum(one.deliveries for one in posts)
+        planned += post.deliveries * (1 + is_twin)
     return posts
 
 

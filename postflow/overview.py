@@ -9,10 +9,10 @@ from psycopg.rows import class_row, dict_row
 from postflow.models import Delivery, DeliveryStatus, Post
 from postflow.posts import COLUMNS, Line, lines
 
+#: `Delivery.is_flawed`.
+_FLAWED: LiteralString = "(d.status = 'published' AND d.error_code IS NOT NULL)"
 #: Whose person has something to do about it: also what is out, and lacks something, until they have seen it.
-_NEEDS_ATTENTION: LiteralString = """
-    (d.status IN ('failed', 'attention', 'missed') OR (d.status = 'published' AND d.error_code IS NOT NULL))
-"""
+_NEEDS_ATTENTION: LiteralString = "(d.status IN ('failed', 'attention', 'missed') OR " + _FLAWED + ")"
 #: What has not ended well or not at all in the further parts of threads, with every post above such a part.
 _LATER: LiteralString = (
     """
@@ -21,7 +21,9 @@ _LATER: LiteralString = (
     + _NEEDS_ATTENTION
     + """ AS needs_attention FROM posts part JOIN deliveries d ON d.post_id = part.id
          WHERE part.user_id = %(user_id)s AND part.parent_id IS NOT NULL
-           AND (d.status NOT IN ('published', 'cancelled') OR (d.status = 'published' AND d.error_code IS NOT NULL))
+           AND (d.status NOT IN ('published', 'cancelled') OR """
+    + _FLAWED
+    + """)
         UNION
         SELECT p.parent_id, later.status, later.needs_attention FROM posts p JOIN later ON p.id = later.above
          WHERE p.parent_id IS NOT NULL)

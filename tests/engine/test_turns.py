@@ -232,7 +232,8 @@ async def test_what_may_not_upload_for_now_counts_in_nobodys_queue(
     assert out(sandbox, handle) == ["text"]
 
 
-async def in_doubt_and_alike(
+@pytest.fixture
+async def alike(
     handle: str,
     account: int,
     db: psycopg.Connection,
@@ -254,6 +255,7 @@ async def in_doubt_and_alike(
     return alike
 
 
+@pytest.mark.usefixtures("alike")
 async def test_what_waits_for_one_that_is_alike_holds_no_other_late_one(
     handle: str,
     account: int,
@@ -263,7 +265,6 @@ async def test_what_waits_for_one_that_is_alike_holds_no_other_late_one(
     sandbox: Sandbox,
     ada: int,
 ) -> None:
-    await in_doubt_and_alike(handle, account, db, engine, settings, sandbox, ada)
     [other] = scheduled(db, settings, ada, (account,), f"{handle} other")
     late(db, [other])
     assert await publishing.publish(engine, other.id)
@@ -271,15 +272,8 @@ async def test_what_waits_for_one_that_is_alike_holds_no_other_late_one(
 
 
 async def test_what_waits_for_one_that_is_alike_has_one_wake_up_however_long_it_waits(
-    handle: str,
-    account: int,
-    db: psycopg.Connection,
-    engine: Engine,
-    settings: config.Settings,
-    sandbox: Sandbox,
-    ada: int,
+    alike: Delivery, db: psycopg.Connection, engine: Engine
 ) -> None:
-    alike = await in_doubt_and_alike(handle, account, db, engine, settings, sandbox, ada)
     for _ in range(3):
         assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'").fetchone() == (1,)
         lifetime.pass_time(db, publishing.ALIKE_S)
