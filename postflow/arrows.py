@@ -196,8 +196,8 @@ async def claim_to_send(
           FROM posts p, (SELECT clock_timestamp() AS at) moment
          WHERE p.id = deliveries.post_id AND deliveries.id = %(id)s AND status = 'ready'
            AND deliveries.status_at = %(status_at)s
-           AND deliveries.revision = %(revision)s AND p.revision = %(revision)s
-           AND p.post_date <= clock_timestamp() AND EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage())
+           AND p.revision = %(revision)s AND p.post_date <= clock_timestamp()
+           AND EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage())
            AND (p.parent_id IS NULL OR EXISTS (SELECT FROM deliveries before WHERE before.post_id = p.parent_id
                    AND before.account_id = deliveries.account_id AND before.status = 'published'
                    AND before.remote_id = %(reply_to)s))

@@ -189,7 +189,7 @@ async def drop_preparing(conn: AsyncConnection, longest_s: float) -> list[Oversl
                wake_at = greatest(p.post_date, clock_timestamp()), deaths = deaths + 1
           FROM posts p
          WHERE p.id = deliveries.post_id AND deliveries.id IN (SELECT id FROM deliveries
-               WHERE status = 'preparing' AND wake_at IS NOT NULL AND (wake_at < clock_timestamp()
+               WHERE status = 'preparing' AND (wake_at < clock_timestamp()
                      OR wake_at > clock_timestamp() + make_interval(secs => %(longest_s)s))
                LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
@@ -235,7 +235,7 @@ async def lose_sending(conn: AsyncConnection, look_at: datetime) -> list[Oversle
         UPDATE deliveries SET status = 'unknown', status_at = clock_timestamp(), claim = NULL, wake_at = %(look_at)s,
                error_code = 'worker_gone', error = %(sentence)s
          WHERE id IN (SELECT id FROM deliveries
-                       WHERE status = 'sending' AND wake_at IS NOT NULL AND wake_at < clock_timestamp()
+                       WHERE status = 'sending' AND wake_at < clock_timestamp()
                        LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
         """,
         {

@@ -1599,7 +1599,6 @@ NOT_NEEDED: dict[str, dict[str, str]] = {
         "condition:deliveries.status = 'scheduled'": "`turns.PAUSE` is asked of other states, too; here all are scheduled",
     },
     "arrows.claim_to_send": {
-        "deliveries.revision = %(revision)s": "whatever sets it sets `status_at` as well, which is asked for",
         "before.status = 'published'#1": "nothing else has a `remote_id`",
         "o.wake_at <= now() + interval '1 day'": "bounds what is read of the index, and no lease or wake is as long",
         **dict.fromkeys(
@@ -1628,6 +1627,4 @@ NOT_NEEDED: dict[str, dict[str, str]] = {
         ),
     },
     "deliveries.set_aside": {"column:wake_at = NULL": "what is over has none"},
-    "due.drop_preparing": {"wake_at IS NOT NULL": "names the index; whatever is prepared has a wake"},
-    "due.lose_sending": {"wake_at IS NOT NULL": "names the index; whatever is sent has a wake"},
 }
