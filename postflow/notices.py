@@ -59,7 +59,7 @@ async def access_ended(
     )
 
 
-async def posts_at_risk(conn: AsyncConnection, settings: Settings, now: datetime) -> int:
+async def warn_of_posts_at_risk(conn: AsyncConnection, settings: Settings, now: datetime) -> int:
     """A word at 14, 7 and 1 days for each account that will not reach the date of one of its posts."""
     written = 0
     by_account: dict[int, list[Risk]] = {}

@@ -198,7 +198,7 @@ async def survey_servers() -> dict[str, int]:
 async def warn_of_risks() -> dict[str, int]:
     ready = await engine.ready()
     async with db.async_transaction(ready.pool) as conn:
-        return {"notices": await notices.posts_at_risk(conn, ready.settings, await db.async_now(conn))}
+        return {"notices": await notices.warn_of_posts_at_risk(conn, ready.settings, await db.async_now(conn))}
 
 
 @_periodic("tell_people")

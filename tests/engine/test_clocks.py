@@ -128,7 +128,9 @@ def ending(engine: Engine, at: str) -> Engine:
     return dataclasses.replace(engine, reached=reached)
 
 
-async def sending(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, user_id: int, text: str) -> tuple[int, int]:
+async def being_sent(
+    db: psycopg.Connection, engine: Engine, sandbox: Sandbox, user_id: int, text: str
+) -> tuple[int, int]:
     """(delivery, account) of a request whose worker is gone before it left."""
     account = await an_account(db, engine, sandbox, user_id, "mastodon", text.replace(" ", "-"))
     [delivery] = scheduled(db, engine.settings, user_id, (account,), text)
@@ -151,7 +153,7 @@ async def test_a_sweep_that_gives_its_own_requests_less_time_leaves_others_their
     db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
     patient = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 100.0}))
-    delivery_id, _ = await sending(db, patient, sandbox, ada, "under way for long")
+    delivery_id, _ = await being_sent(db, patient, sandbox, ada, "under way for long")
     assert (await sweeping.sweep(engine))["sending"] == 0
     assert row(db, delivery_id)[0] == "sending"
 
@@ -159,7 +161,7 @@ async def test_a_sweep_that_gives_its_own_requests_less_time_leaves_others_their
 async def test_a_request_under_way_keeps_its_lease_when_the_clock_is_set_back_and_is_looked_up_after_it(
     db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
-    delivery_id, _ = await sending(db, engine, sandbox, ada, "sent before the clock was set back")
+    delivery_id, _ = await being_sent(db, engine, sandbox, ada, "sent before the clock was set back")
     set_back(db)
     await sweeping.sweep(engine)
     lease_s = leaving.lease_s(engine.settings.request_timeout_s)
@@ -179,7 +181,7 @@ def row_status(db: psycopg.Connection, delivery_id: int) -> str:
 async def test_a_look_comes_as_soon_as_was_meant_when_the_clock_is_set_back(
     db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
 ) -> None:
-    delivery_id, _ = await sending(db, engine, sandbox, ada, "unknown before the clock was set back")
+    delivery_id, _ = await being_sent(db, engine, sandbox, ada, "unknown before the clock was set back")
     lifetime.pass_time(db, 60)
     await sweeping.sweep(engine)
     assert row_status(db, delivery_id) == "unknown"

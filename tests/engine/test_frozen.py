@@ -113,11 +113,11 @@ async def test_a_worker_that_is_stopped_before_anything_has_left_hands_the_post_
         await asyncio.Event().wait()
 
     engine.commit_http.event_hooks = {"request": [leaving]}
-    sending = asyncio.ensure_future(publishing.publish(engine, delivery.id))
+    under_way = asyncio.ensure_future(publishing.publish(engine, delivery.id))
     await connecting.wait()
-    sending.cancel()
+    under_way.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await sending
+        await under_way
     assert status_of(db, delivery) == "scheduled"
 
 

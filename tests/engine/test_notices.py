@@ -96,9 +96,9 @@ async def test_posts_at_risk_are_named_at_14_7_and_1_days_and_each_time_once(
     told = []
     for day in range(21):
         async with engine.pool.connection() as conn:
-            if await notices.posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
+            if await notices.warn_of_posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
                 told.append(20 - day)
-            assert await notices.posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)) == 0
+            assert await notices.warn_of_posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)) == 0
     assert told == [14, 7, 1]
     assert all("“after”" in body and "“before”" not in body for _, _, body in written(db))
     seen = risks.of_user(db, ada, now)
@@ -117,7 +117,7 @@ async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near
     told = []
     for day in range(20):
         async with engine.pool.connection() as conn:
-            if await notices.posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
+            if await notices.warn_of_posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
                 told.append(20 - day)
     assert told == [14, 7, 1]
     assert [risk.text for risk in risks.of_user(db, ada, now)] == ["in twenty days"]
@@ -131,7 +131,7 @@ async def test_a_notice_vanishes_with_the_transaction_that_caused_it(
     scheduled(db, settings, ada, (1,), "in a week", at=datetime.now(UTC) + timedelta(days=6))
     db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'Gone.'")
     async with engine.pool.connection() as conn, conn.transaction(force_rollback=True):
-        assert await notices.posts_at_risk(conn, settings, datetime.now(UTC)) == 1
+        assert await notices.warn_of_posts_at_risk(conn, settings, datetime.now(UTC)) == 1
     assert written(db) == []
 
 

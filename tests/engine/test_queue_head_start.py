@@ -16,7 +16,7 @@ from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 SOON = timedelta(seconds=waking.HEAD_START_S)
 
 
-def jobs(db: psycopg.Connection) -> list[Any]:
+def wake_ups(db: psycopg.Connection) -> list[Any]:
     return db.execute("SELECT task_name, scheduled_at FROM procrastinate_jobs ORDER BY id").fetchall()
 
 
@@ -121,10 +121,10 @@ async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew
     with db.transaction():
         moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
         waking.publish_later(db, moved)
-    assert ("prepare", later - timedelta(seconds=600)) in jobs(db)
+    assert ("prepare", later - timedelta(seconds=600)) in wake_ups(db)
     db.execute("DELETE FROM procrastinate_jobs")
     await preparing.prepare(engine, delivery.id)  # as its job does
-    [(story, _)] = jobs(db)
+    [(story, _)] = wake_ups(db)
     await lifetime.STORIES[story](engine, delivery.id)
     row = db.execute("SELECT status, staged, staged_at > now() - interval '1 minute' FROM deliveries").fetchone()
     assert before and row and row[0] == "ready" and row[1] != before.staged and row[2]
@@ -155,8 +155,8 @@ async def test_a_post_whose_account_is_told_to_wait_is_prepared_when_that_is_ove
     db.execute("UPDATE accounts SET throttled_until = now() + interval '5 minutes'")
     [(free_at,)] = db.execute("SELECT throttled_until FROM accounts").fetchall()
     assert await preparing.prepare(engine, delivery.id) is None
-    assert ("prepare", free_at) in jobs(db)
+    assert ("prepare", free_at) in wake_ups(db)
     db.execute("UPDATE accounts SET throttled_until = now() + interval '1 hour'")
-    known = len(jobs(db))
+    known = len(wake_ups(db))
     assert await preparing.prepare(engine, delivery.id) is None  # not before its date: its own job comes then
-    assert len(jobs(db)) == known
+    assert len(wake_ups(db)) == known

@@ -18,7 +18,7 @@ def no_jobs(conn: psycopg.Connection) -> None:
     conn.execute("DELETE FROM procrastinate_jobs")
 
 
-def jobs(conn: psycopg.Connection) -> set[Row]:
+def wake_ups(conn: psycopg.Connection) -> set[Row]:
     rows = conn.execute(
         "SELECT task_name, (args->>'delivery_id')::bigint FROM procrastinate_jobs WHERE scheduled_at <= now()"
     ).fetchall()
@@ -51,7 +51,7 @@ async def test_what_is_due_is_published_what_comes_soon_prepared_and_what_is_unk
     no_jobs(db)
     with db.transaction():
         assert waking.resume(db, account) == 3
-    assert jobs(db) == {("reconcile", unknown.id), ("publish", due.id), ("prepare", soon.id)}
+    assert wake_ups(db) == {("reconcile", unknown.id), ("publish", due.id), ("prepare", soon.id)}
     assert await reconciling.reconcile(engine, unknown.id)
     assert await publishing.publish(engine, due.id)
     assert sandbox.ledger.times_published("was it sent?") == 1
@@ -64,7 +64,7 @@ async def test_the_jobs_vanish_with_the_transaction(
     no_jobs(db)
     with db.transaction(force_rollback=True):
         assert waking.resume(db, account) == 1
-    assert jobs(db) == set()
+    assert wake_ups(db) == set()
 
 
 async def test_what_is_later_than_its_person_allows_is_missed_and_not_sent(
@@ -79,7 +79,7 @@ async def test_what_is_later_than_its_person_allows_is_missed_and_not_sent(
     db.execute("UPDATE posts SET post_date = now() - interval '1 day'")
     no_jobs(db)
     waking.resume(db, account)
-    [(story, delivery_id)] = jobs(db)
+    [(story, delivery_id)] = wake_ups(db)
     assert (story, delivery_id) == ("publish", late.id)
     await publishing.publish(engine, delivery_id)
     assert status_of(db, late) == "missed"
@@ -98,7 +98,7 @@ async def test_many_late_posts_keep_their_distance_when_they_are_resumed(
     db.execute("UPDATE posts SET post_date = now() - interval '1 hour'")
     no_jobs(db)
     assert waking.resume(db, account) == 3
-    for story, delivery_id in sorted(jobs(db)):
+    for story, delivery_id in sorted(wake_ups(db)):
         assert story == "publish"
         await publishing.publish(engine, delivery_id)
     assert [status_of(db, one) for one in held] == ["published", "scheduled", "scheduled"]
@@ -118,4 +118,4 @@ async def test_another_accounts_posts_are_left_alone(
     scheduled(db, settings, ada, (other,), "not mine")
     no_jobs(db)
     assert waking.resume(db, account) == 0
-    assert jobs(db) == set()
+    assert wake_ups(db) == set()

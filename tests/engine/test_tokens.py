@@ -204,12 +204,12 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
     [delivery] = scheduled(db, settings, ada, (account.id,), "with yesterday's token", media=(a_picture(db, ada),))
     await preparing.prepare(engine, delivery.id)
     sandbox.faults.add("slow", instance="pixelfed", path="/api/v1/statuses$", seconds=0.5, when="before")
-    sending = asyncio.create_task(publishing.publish(engine, delivery.id))
+    under_way = asyncio.create_task(publishing.publish(engine, delivery.id))
     await steps["sending"].wait()
     db.execute("UPDATE deliveries SET status = 'ready' WHERE id = %s", [delivery.id])  # the lock looks away for once
     assert (await tokens.refresh(engine, account.id)).state == "refreshed"
     db.execute("UPDATE deliveries SET status = 'sending' WHERE id = %s", [delivery.id])
-    assert await sending is None
+    assert await under_way is None
     assert state_of(db, account) == ("active", None)
     db.execute("UPDATE deliveries SET not_before = NULL")
     assert await publishing.publish(engine, delivery.id)

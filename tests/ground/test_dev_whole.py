@@ -41,11 +41,11 @@ class Started(NamedTuple):
 def development(home: Path, *options: str) -> Iterator[Started]:
     """With the port of the pages and the port of the networks."""
     port, sandbox_port = free_ports()
-    command = [str(Path(sys.executable).with_name("postflow")), "dev", *options]
-    command += ["--port", str(port), "--sandbox-port", str(sandbox_port)]
+    words = [str(Path(sys.executable).with_name("postflow")), "dev", *options]
+    words += ["--port", str(port), "--sandbox-port", str(sandbox_port)]
     with (home / "terminal").open("wb") as terminal:
         process = subprocess.Popen(
-            command,
+            words,
             stdout=terminal,
             stderr=terminal,
             start_new_session=True,
@@ -104,11 +104,11 @@ def test_killed_outright_it_leaves_nobody_and_starts_again_on_the_same_data(star
 
 def test_a_second_one_on_the_same_data_is_told_why_not(started, home: Path):
     port, sandbox_port = free_ports()
-    command = [Path(sys.executable).with_name("postflow"), "dev", "--port", str(port)]
-    command += ["--sandbox-port", str(sandbox_port)]
+    words = [Path(sys.executable).with_name("postflow"), "dev", "--port", str(port)]
+    words += ["--sandbox-port", str(sandbox_port)]
     own = {**os.environ, "POSTFLOW_DATA_DIR": str(home)}
     own.pop("DATABASE_URL", None)
-    said = subprocess.run(command, capture_output=True, text=True, env=own)
+    said = subprocess.run(words, capture_output=True, text=True, env=own)
     assert said.returncode == 1
     assert "in use by another PostFlow" in said.stderr
     assert "Traceback" not in said.stderr

@@ -192,7 +192,7 @@ async def everything_told(engine: Engine) -> str:
             "webhook_secret": SecretStr("s" * 16),
         }
         async with engine.pool.connection() as conn:
-            await notices.posts_at_risk(conn, settings, await database.async_now(conn))
+            await notices.warn_of_posts_at_risk(conn, settings, await database.async_now(conn))
         await telling.tell(engine.pool, settings.model_copy(update=ways), engine.http)
     assert box.letters and far_end.requests
     return "".join(letter.get_content() for letter in box.letters) + str(far_end.requests)
