@@ -1,4 +1,4 @@
-"""What the stories of a delivery need, made once per worker process, and what each of them gathers for its platform."""
+"""What the stories of a delivery need, made once per worker process; and how what was learned is written down in the end."""
 
 import asyncio
 import functools
@@ -12,19 +12,13 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolClosed
-from pydantic import BaseModel, ValidationError
 
-from postflow import net, outgoing, platforms, waking
+from postflow import net, waking
 from postflow.bulkhead import Bulkhead
 from postflow.config import Settings
-from postflow.errors import Misconfigured, NotFound, NotReady, Refused
-from postflow.models import Delivery, Outgoing
-from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.engine")
 
-#: Between two looks at something the operator has to mend.
-PUT_OFF_S = 120.0
 #: Out of reach, full, or read-only.
 DATABASE_GONE = (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError)
 
@@ -66,41 +60,6 @@ def engine_over(settings: Settings, pool: AsyncConnectionPool) -> Engine:
         commit_http=net.commit_client(settings),
         wake=waking.wake,
     )
-
-
-# -- what a platform needs ---------------------------------------------------------------------------------------------
-
-
-async def gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
-    """Raises Refused when the account or the network is gone, NotReady when the operator has to mend something first."""
-    try:
-        parcel = await outgoing.gather(engine.pool, delivery, engine.settings, with_data=with_data)
-        return platforms.get(parcel.login.account.platform), parcel
-    except NotFound as gone:
-        raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
-    except Misconfigured as wrong:  # a key is missing: no fault of the post's, and none of the network's
-        log.error("an account cannot be opened", account=delivery.account_id, why=str(wrong))
-        raise NotReady(
-            "Whoever runs PostFlow has to put back a key that opens the account.", retry_in_s=PUT_OFF_S
-        ) from None
-
-
-def staged_state(platform: Platform, delivery: Delivery) -> BaseModel | None:
-    """None where it has to be prepared anew: also what another release prepared and this one cannot read, as long as
-    nothing was sent with it. After that it is the only handle on what became of the request: raises NotReady.
-    """
-    if delivery.staged is None:
-        return None
-    try:
-        return platform.staged_model.model_validate(delivery.staged)
-    except ValidationError:
-        if delivery.first_sent_at is None:
-            return None
-        log.error("another release prepared it, and this one cannot read what", delivery=delivery.id)
-        raise NotReady(
-            "Another release of PostFlow prepared it, and this one cannot read what: it waits for one that can.",
-            retry_in_s=PUT_OFF_S,
-        ) from None
 
 
 # -- what was learned is never thrown away -----------------------------------------------------------------------------

@@ -7,13 +7,16 @@ import time
 import unicodedata
 from typing import Any, NamedTuple
 
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ValidationError
 
 from postflow import accounts, links, pictures, platforms
 from postflow.config import Settings
-from postflow.errors import Invalid, NotFound, Refused, Retry
+from postflow.engine import Engine
+from postflow.errors import Invalid, Misconfigured, NotFound, NotReady, Refused, Retry
 from postflow.models import (
     Account,
     Attachment,
@@ -25,9 +28,46 @@ from postflow.models import (
     OutgoingMedia,
     Server,
 )
+from postflow.platforms.base import Platform
 
+log = structlog.stdlib.get_logger("postflow.outgoing")
+
+#: Between two looks at something the operator has to mend.
+PUT_OFF_S = 120.0
 #: How long a network may fetch a picture from us: containers live a day.
 LINK_LIFE_S = 48 * 3600
+
+
+async def gathered(engine: Engine, delivery: Delivery, *, with_data: bool) -> tuple[Platform, Outgoing]:
+    """Raises Refused when the account or the network is gone, NotReady when the operator has to mend something first."""
+    try:
+        parcel = await gather(engine.pool, delivery, engine.settings, with_data=with_data)
+        return platforms.get(parcel.login.account.platform), parcel
+    except NotFound as gone:
+        raise Refused(str(gone), code="network_gone", next_step="Publish it by hand.") from None
+    except Misconfigured as wrong:  # a key is missing: no fault of the post's, and none of the network's
+        log.error("an account cannot be opened", account=delivery.account_id, why=str(wrong))
+        raise NotReady(
+            "Whoever runs PostFlow has to put back a key that opens the account.", retry_in_s=PUT_OFF_S
+        ) from None
+
+
+def staged_state(platform: Platform, delivery: Delivery) -> BaseModel | None:
+    """None where it has to be prepared anew: also what another release prepared and this one cannot read, as long as
+    nothing was sent with it. After that it is the only handle on what became of the request: raises NotReady.
+    """
+    if delivery.staged is None:
+        return None
+    try:
+        return platform.staged_model.model_validate(delivery.staged)
+    except ValidationError:
+        if delivery.first_sent_at is None:
+            return None
+        log.error("another release prepared it, and this one cannot read what", delivery=delivery.id)
+        raise NotReady(
+            "Another release of PostFlow prepared it, and this one cannot read what: it waits for one that can.",
+            retry_in_s=PUT_OFF_S,
+        ) from None
 
 
 async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settings, *, with_data: bool) -> Outgoing:

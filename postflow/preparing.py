@@ -10,8 +10,8 @@ import structlog
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, outcomes, turns, waking
-from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
+from postflow import access, arrows, db, due, outcomes, outgoing, turns, waking
+from postflow.engine import DATABASE_GONE, Engine
 from postflow.errors import PublishError, Refused
 from postflow.models import Delivery, DeliveryStatus
 
@@ -107,7 +107,7 @@ async def _come_back(engine: Engine, conn: AsyncConnection, timing: turns.Timing
 
 
 async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
-    platform, parcel = await gathered(engine, delivery, with_data=True)
+    platform, parcel = await outgoing.gathered(engine, delivery, with_data=True)
 
     async def checkpoint(staged: BaseModel) -> None:
         async with engine.pool.connection() as conn:
@@ -116,7 +116,7 @@ async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
         engine.reached("checkpoint")
 
     async with access.watched(engine, parcel.login):
-        return await platform.prepare(engine.http, parcel, staged_state(platform, delivery), checkpoint)
+        return await platform.prepare(engine.http, parcel, outgoing.staged_state(platform, delivery), checkpoint)
 
 
 async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:

@@ -23,8 +23,8 @@ from psycopg.errors import UniqueViolation
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, due, leaving, notices, outcomes, preparing, restoring, turns
-from postflow.engine import DATABASE_GONE, PUT_OFF_S, Engine, gathered, staged_state, to_the_end
+from postflow import access, arrows, db, due, leaving, notices, outcomes, outgoing, preparing, restoring, turns
+from postflow.engine import DATABASE_GONE, Engine, to_the_end
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost
 from postflow.models import Delivery, DeliveryStatus, Outgoing, Receipt
 from postflow.platforms import answers
@@ -138,8 +138,8 @@ async def _send(engine: Engine, delivery_id: int, instant: float) -> Delivery | 
     if delivery is None or delivery.status is not DeliveryStatus.ready:
         return None
     try:
-        platform, parcel = await gathered(engine, delivery, with_data=False)
-        staged = staged_state(platform, delivery)
+        platform, parcel = await outgoing.gathered(engine, delivery, with_data=False)
+        staged = outgoing.staged_state(platform, delivery)
     except (Retry, NotReady) as passing:
         await _put_off(engine, delivery, passing)
         return None
@@ -211,7 +211,7 @@ async def _still_staged(
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:
     """It cannot be gathered right now. It stays ready; what is put off for too long is missed, with its story."""
     async with db.async_transaction(engine.pool) as conn:
-        at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or PUT_OFF_S)
+        at = await db.async_now(conn) + timedelta(seconds=passing.retry_in_s or outgoing.PUT_OFF_S)
         await due.postpone(conn, delivery.id, at, as_of=delivery.status_at)
         await engine.wake(conn, "publish", delivery.id, at)
         await outcomes.wake_what_waited(engine, conn, delivery)

@@ -15,10 +15,10 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
-from postflow import access, arrows, db, deliveries, notices
+from postflow import access, arrows, db, deliveries, notices, outgoing
 from postflow import due as dates
 from postflow.deliveries import told
-from postflow.engine import Engine, gathered, staged_state
+from postflow.engine import Engine
 from postflow.errors import PublishError, Refused
 from postflow.models import Attempt, Delivery, Found, LookAgain, Outgoing, Receipt, Value
 from postflow.platforms.base import Platform
@@ -67,8 +67,8 @@ async def recheck(engine: Engine, delivery_id: int) -> None:
     if planned is None or delivery is None or delivery.remote_id is None:
         return
     try:
-        platform, parcel = await gathered(engine, delivery, with_data=False)
-        staged = staged_state(platform, delivery)
+        platform, parcel = await outgoing.gathered(engine, delivery, with_data=False)
+        staged = outgoing.staged_state(platform, delivery)
         if staged is None or not platform.recognizes(parcel.content):
             raise Refused("Nothing tells it from others.", code="nothing_to_tell_it_by")
         async with asyncio.timeout(LOOK_S), access.watched(engine, parcel.login):

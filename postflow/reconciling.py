@@ -10,8 +10,8 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from pydantic import BaseModel, ValidationError
 
-from postflow import access, arrows, db, due, leaving, notices, outcomes, restoring
-from postflow.engine import DATABASE_GONE, Engine, gathered, staged_state
+from postflow import access, arrows, db, due, leaving, notices, outcomes, outgoing, restoring
+from postflow.engine import DATABASE_GONE, Engine
 from postflow.errors import PublishError, Refused, Retry
 from postflow.models import Attempt, Delivery, Found, LookAgain, SafeToResend, Undecidable, Verdict
 from postflow.platforms.base import Platform
@@ -39,7 +39,7 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     began = asyncio.get_running_loop().time()
     engine.reached("looking")
     try:
-        platform, parcel = await gathered(engine, delivery, with_data=False)
+        platform, parcel = await outgoing.gathered(engine, delivery, with_data=False)
         staged = _staged(platform, delivery)
         async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
             gathering = timedelta(seconds=asyncio.get_running_loop().time() - began)
@@ -88,7 +88,7 @@ async def _known(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> A
 
 def _staged(platform: Platform, delivery: Delivery) -> BaseModel:
     """What the database has forgotten was prepared, or not yet when it was written: then it is looked for without."""
-    staged = staged_state(platform, delivery)
+    staged = outgoing.staged_state(platform, delivery)
     if staged is None and delivery.error_code in restoring.IN_DOUBT:
         with contextlib.suppress(ValidationError):
             staged = platform.staged_model()
