@@ -37,7 +37,7 @@ class PostFlowApp(App):
             return await super().run_worker_async(**options)
 
         async def live() -> None:
-            async with ticking.watched(_tick):
+            async with ticking.watched(self._tick):
                 await super(PostFlowApp, self).run_worker_async(**options)
 
         options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
@@ -45,11 +45,9 @@ class PostFlowApp(App):
         async with pulse.beating():
             await staying.until_told_to_stop(begun, live)
 
-
-async def _tick() -> None:
-    from worker import periodic  # imports the app
-
-    await periodic.tick(timestamp=0)
+    async def _tick(self) -> None:
+        """The task of that name, here and now: known by then, since a worker that runs has imported its tasks."""
+        await self.tasks["tick"](timestamp=0)
 
 
 _room = Room()

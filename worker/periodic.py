@@ -1,4 +1,4 @@
-"""Periodic jobs. A new one is a line in `JOBS` and a task below it; schedules are cron lines in `POSTFLOW_TIME_ZONE`.
+"""The tasks of the periodic jobs. A new one is a line in `schedule.JOBS` and a task of that name here.
 
 Every worker runs the same minute tick; Procrastinate defers each tick once however many workers there are. The tick
 then defers the jobs whose next run, kept in the periodic_runs table, has come by the database's clock, and writes down
@@ -11,77 +11,32 @@ import functools
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import psycopg
 import structlog
-from croniter import croniter
 from procrastinate import exceptions
 from psycopg import AsyncConnection
 
 from postflow import db, notices, purging, runs, surveying, sweeping, telling, tokens, totals
 from postflow.config import Settings
-from worker import engine, noting
+from worker import engine, noting, schedule
 from worker.app import app
 
 log = structlog.stdlib.get_logger("postflow.periodic")
 
 QUEUE = "periodic"
-#: Before what is due and what is prepared: whatever recovers must not wait behind a backlog.
-FIRST = 20
 #: Accounts of one worker process that are refreshed or verified side by side, at most.
 UPKEEP_AT_ONCE = 4
 _at_work: set[str] = set()
 _running: set[str] = set()
 
 
-class Job(NamedTuple):
-    name: str
-    label: str
-    cron: Callable[[Settings], str]
-    priority: int = 0
-
-
-JOBS = (
-    Job("sweep", "Take up what lost its worker", lambda s: s.sweep_cron, FIRST),
-    Job("refresh_tokens", "Refresh access tokens", lambda s: s.refresh_tokens_cron),
-    Job("verify_accounts", "Check that every account still answers", lambda s: s.verify_accounts_cron),
-    Job("survey_servers", "Ask servers what they accept", lambda s: s.verify_accounts_cron),
-    Job("warn_of_risks", "Name posts whose account will not reach their date", lambda s: s.refresh_tokens_cron),
-    Job("tell_people", "Send what people should hear by mail and webhook", lambda s: "* * * * *"),
-    Job("purge", "Remove finished jobs, old stories and unused uploads", lambda s: s.purge_cron),
-)
-
-
-def next_run(job: Job, settings: Settings, after: datetime) -> datetime:
-    """By the settings of this worker."""
-    return _next(job.cron(settings), settings.zone, after)
-
-
-def _next(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
-    """The next instant after `after` at which the cron line matches the clock on the wall."""
-    return croniter(cron, after.astimezone(zone)).get_next(datetime).astimezone(UTC)
-
-
-def planned(settings: Settings, now: datetime) -> list[runs.Planned]:
-    return [
-        runs.Planned(
-            name=job.name,
-            label=job.label,
-            cron=job.cron(settings),
-            time_zone=settings.time_zone,
-            next_at=next_run(job, settings, now),
-        )
-        for job in JOBS
-    ]
-
-
 def _periodic(name: str) -> Callable[[Callable[[], Awaitable[noting.Said]]], object]:
-    """The task of a job in `JOBS`: what it returns, or raises, is noted. One that takes longer than its schedule
+    """The task of a job in `schedule.JOBS`: what it returns, or raises, is noted. One that takes longer than its schedule
     allows piles up neither in the queue nor here.
     """
-    [job] = [job for job in JOBS if job.name == name]
+    [job] = [job for job in schedule.JOBS if job.name == name]
     in_the_queue = app.task(name=name, queue=QUEUE, queueing_lock=name, priority=job.priority)
     return lambda task: in_the_queue(_alone(name, noting.noted(name)(task)))
 
@@ -101,15 +56,15 @@ def _alone(name: str, task: Callable[[], Awaitable[None]]) -> Callable[[], Await
 
 
 @app.periodic(cron="* * * * *", periodic_id="tick")
-@app.task(name="tick", queue=QUEUE, queueing_lock="tick", priority=FIRST, pass_context=False)
+@app.task(name="tick", queue=QUEUE, queueing_lock="tick", priority=schedule.FIRST, pass_context=False)
 async def tick(timestamp: int) -> None:
     """A tick that gets lost loses nothing: the next one finds what was due. Each job goes by the schedule that was planned
     last, whatever this worker's own settings say: it must not depend on who gets the tick.
     """
     async with (await engine.ready()).pool.connection() as conn:
         now = await db.async_now(conn)
-        for last in await runs.schedules(conn, [job.name for job in JOBS]):
-            job = last.model_copy(update={"next_at": _next(last.cron, ZoneInfo(last.time_zone), now)})
+        for last in await runs.schedules(conn, [job.name for job in schedule.JOBS]):
+            job = last.model_copy(update={"next_at": schedule.following(last.cron, ZoneInfo(last.time_zone), now)})
             async with conn.transaction():  # the note and the job, or neither
                 if await runs.take(conn, job):
                     await _defer(conn, job.name)

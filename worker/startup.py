@@ -9,6 +9,7 @@ import structlog
 
 from postflow import db, doctor, errors, logs, runs
 from postflow.config import Settings
+from worker import schedule
 
 log = structlog.stdlib.get_logger("postflow.worker")
 
@@ -42,10 +43,8 @@ def _refuse_a_pooler(database_url: str) -> None:
 
 
 def _list_periodic_jobs(conn: psycopg.Connection, settings: Settings) -> None:
-    from worker import periodic  # imports the app, which imports us
-
     now = db.now(conn)
-    jobs = periodic.planned(settings, now)
+    jobs = schedule.planned(settings, now)
     with contextlib.suppress(
         psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.DiskFull
     ):  # this worker waits until it can write again

@@ -22,7 +22,7 @@ from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled,
 from tests.engine.test_bad_input import make_read_only, read_only
 from tests.engine.test_periodic_runs import dead_workers_job
 from tests.patience import PATIENCE_S
-from worker import periodic
+from worker import periodic, schedule
 
 __all__ = ["ada", "engine", "read_only", "settings", "start_worker"]
 
@@ -146,7 +146,7 @@ async def test_a_second_signal_ends_a_worker_at_once_and_the_post_is_still_out_o
 def test_a_worker_makes_up_for_what_was_due_while_none_ran_and_frees_what_a_dead_one_held(
     db: psycopg.Connection, settings: config.Settings, start_worker: Start
 ) -> None:
-    runs.plan(db, periodic.planned(settings, database.now(db)))
+    runs.plan(db, schedule.planned(settings, database.now(db)))
     db.execute("UPDATE periodic_runs SET next_at = now() - interval '2 days' WHERE name IN ('sweep', 'refresh_tokens')")
     stalled = dead_workers_job(db, "publish")
     start_worker()

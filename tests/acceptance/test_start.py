@@ -17,7 +17,7 @@ from postflow import db as database
 from tests.engine.conftest import ada, settings
 from tests.patience import PATIENCE_S
 from tests.pooler import transaction_pooler
-from worker import periodic
+from worker import periodic, schedule
 
 __all__ = ["ada", "settings"]
 
@@ -41,9 +41,9 @@ def test_it_lists_every_periodic_job_with_its_next_run(settings: config.Settings
     assert "deliveries_waiting=0" in said
     assert "queues=all" in said
     assert "concurrency=20" in said
-    for job in periodic.JOBS:
+    for job in schedule.JOBS:
         [found] = re.findall(rf" name={job.name} next_run=(\S+)", said)
-        possible = {periodic.next_run(job, settings, at) for at in (before, database.now(db))}
+        possible = {schedule.next_run(job, settings, at) for at in (before, database.now(db))}
         assert datetime.fromisoformat(found) in possible, job.name
 
 
@@ -66,7 +66,7 @@ def test_it_counts_the_deliveries_that_wait_and_lists_a_missed_run_as_coming_now
     )
     db.execute("UPDATE deliveries SET status = 'cancelled', wake_at = NULL WHERE id = (SELECT min(id) FROM deliveries)")
     before = database.now(db)
-    runs.plan(db, periodic.planned(settings, before))
+    runs.plan(db, schedule.planned(settings, before))
     db.execute("UPDATE periodic_runs SET next_at = now() - interval '3 hours' WHERE name = 'purge'")
     said = run(COMMAND).stderr
     assert "deliveries_waiting=2" in said
@@ -210,7 +210,7 @@ cli.main()
 
 def test_a_schedule_follows_its_zone_through_daylight_saving(settings: config.Settings) -> None:
     berlin = settings.model_copy(update={"time_zone": "Europe/Berlin", "purge_cron": "15 4 * * *"})
-    purge = next(job for job in periodic.JOBS if job.name == "purge")
-    before = periodic.next_run(purge, berlin, datetime(2026, 3, 28, 12, tzinfo=UTC) - timedelta(days=1))
-    after = periodic.next_run(purge, berlin, datetime(2026, 3, 29, 12, tzinfo=UTC))
+    purge = next(job for job in schedule.JOBS if job.name == "purge")
+    before = schedule.next_run(purge, berlin, datetime(2026, 3, 28, 12, tzinfo=UTC) - timedelta(days=1))
+    after = schedule.next_run(purge, berlin, datetime(2026, 3, 29, 12, tzinfo=UTC))
     assert (before.hour, after.hour) == (3, 2)  # 04:15 on the wall both times

@@ -20,7 +20,7 @@ from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import an_account, scheduled, status_of
 from worker import engine as workers_engine
-from worker import periodic, ticking
+from worker import periodic, schedule, ticking
 
 HOUR = timedelta(hours=1)
 
@@ -60,7 +60,7 @@ async def queue(
 ) -> AsyncIterator[procrastinate.App]:
     """A worker has started, this process is it, and each job has been run a moment ago."""
     monkeypatch.setattr(workers_engine, "_engine", engine)
-    runs.plan(db, periodic.planned(settings, database.now(db)))
+    runs.plan(db, schedule.planned(settings, database.now(db)))
     db.execute("UPDATE periodic_runs SET deferred_at = now()")
     with periodic.app.replace_connector(PsycopgConnector(conninfo=database_url)) as app:
         async with app.open_async():
@@ -77,7 +77,7 @@ async def test_periodic_jobs_go_on_after_the_databases_clock_was_set_back(
     set_back(db)
     await periodic.tick(timestamp=0)
     assert {"sweep", "tell_people"} <= jobs(db)
-    by_the_wall = {job.name: job.next_at for job in periodic.planned(settings, database.now(db))}
+    by_the_wall = {job.name: job.next_at for job in schedule.planned(settings, database.now(db))}
     [sweep] = [run for run in runs.known(db) if run.name == "sweep"]
     assert sweep.next_at <= by_the_wall["sweep"]
     db.execute("DELETE FROM procrastinate_jobs")
@@ -90,7 +90,7 @@ async def test_a_worker_that_read_the_clock_before_another_took_the_run_does_not
 ) -> None:
     """Two ticks around a full minute: the later one has planned the minute after next."""
     now = database.now(db)
-    [early] = [job for job in periodic.planned(settings, now - timedelta(minutes=1)) if job.name == "sweep"]
+    [early] = [job for job in schedule.planned(settings, now - timedelta(minutes=1)) if job.name == "sweep"]
     db.execute("UPDATE periodic_runs SET next_at = %s WHERE name = 'sweep'", [early.next_at + timedelta(minutes=1)])
     async with engine.pool.connection() as conn:
         assert not await runs.take(conn, early)

@@ -17,7 +17,7 @@ from postflow import db as database
 from postflow.engine import Engine
 from tests.engine.conftest import an_account, scheduled
 from worker import engine as workers_engine
-from worker import noting, periodic
+from worker import noting, periodic, schedule
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def planned(
 ) -> Engine:
     """A worker has started and this process is it."""
     monkeypatch.setattr(workers_engine, "_engine", engine)
-    runs.plan(db, periodic.planned(settings, database.now(db)))
+    runs.plan(db, schedule.planned(settings, database.now(db)))
     return engine
 
 
@@ -82,7 +82,7 @@ async def test_a_run_that_fails_is_noted_and_still_fails(planned: Engine, db: ps
 
 
 def test_every_periodic_job_has_a_task_of_its_name() -> None:
-    assert {job.name for job in periodic.JOBS} <= set(periodic.app.tasks)
+    assert {job.name for job in schedule.JOBS} <= set(periodic.app.tasks)
 
 
 # -- each run once -----------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ async def test_a_tick_defers_what_is_due_and_plans_its_next_run(
     make_due(db, "sweep", "purge")
     await periodic.tick(timestamp=0)
     assert jobs(db) == ["purge", "sweep"]
-    expected = {job.name: job.next_at for job in periodic.planned(settings, database.now(db))}
+    expected = {job.name: job.next_at for job in schedule.planned(settings, database.now(db))}
     for name in ("sweep", "purge"):
         assert run_of(db, name).next_at == expected[name]
         assert run_of(db, name).is_unfinished
@@ -117,16 +117,16 @@ async def test_a_tick_defers_what_is_due_and_plans_its_next_run(
 async def test_ticks_of_many_workers_at_once_make_each_run_once(
     queue: procrastinate.App, db: psycopg.Connection
 ) -> None:
-    make_due(db, *(job.name for job in periodic.JOBS))
+    make_due(db, *(job.name for job in schedule.JOBS))
     await asyncio.gather(*(periodic.tick(timestamp=minute) for minute in range(6)))
-    assert jobs(db) == sorted({job.name for job in periodic.JOBS} - {"tell_people"})
+    assert jobs(db) == sorted({job.name for job in schedule.JOBS} - {"tell_people"})
 
 
 async def test_runs_missed_while_no_worker_ran_are_made_up_for_by_one(
     queue: procrastinate.App, db: psycopg.Connection, settings: config.Settings
 ) -> None:
     make_due(db, "refresh_tokens", since="9 days")
-    runs.plan(db, periodic.planned(settings, database.now(db)))  # a worker starts
+    runs.plan(db, schedule.planned(settings, database.now(db)))  # a worker starts
     await periodic.tick(timestamp=0)
     await periodic.tick(timestamp=60)
     assert jobs(db) == ["refresh_tokens"]
@@ -140,8 +140,8 @@ async def test_a_schedule_that_has_changed_is_planned_anew(
     make_due(db, "purge")
     now = database.now(db)
     anew = settings.model_copy(update=changed)
-    runs.plan(db, periodic.planned(anew, now))
-    [purge] = [job for job in periodic.planned(anew, now) if job.name == "purge"]
+    runs.plan(db, schedule.planned(anew, now))
+    [purge] = [job for job in schedule.planned(anew, now) if job.name == "purge"]
     assert run_of(db, "purge").next_at == purge.next_at
     make_due(db, "purge")
     await periodic.tick(timestamp=0)  # this worker's settings still say otherwise: whoever gets the tick, it is made
@@ -156,7 +156,7 @@ def test_a_job_of_a_newer_release_is_not_forgotten_when_an_older_worker_starts(
         "INSERT INTO periodic_runs (name, label, cron, time_zone, next_at) VALUES"
         " ('newer', 'Runs', '* * * * *', 'UTC', now()), ('former', 'Gone', '* * * * *', 'UTC', now() - interval '9 days')"
     )
-    runs.plan(db, periodic.planned(settings, database.now(db)))
+    runs.plan(db, schedule.planned(settings, database.now(db)))
     names = {run.name for run in runs.known(db)}
     assert "newer" in names
     assert "former" not in names
@@ -166,7 +166,7 @@ def test_a_run_planned_by_a_clock_that_has_been_set_back_is_brought_forward(
     planned: Engine, db: psycopg.Connection, settings: config.Settings
 ) -> None:
     db.execute("UPDATE periodic_runs SET next_at = now() + interval '400 days'")
-    runs.plan(db, periodic.planned(settings, database.now(db)))
+    runs.plan(db, schedule.planned(settings, database.now(db)))
     assert all(run.next_at < database.now(db) + timedelta(days=2) for run in runs.known(db))
 
 
@@ -220,11 +220,11 @@ async def test_recovery_goes_before_posts_however_many_are_due(
 def test_no_run_is_left_out_when_clocks_are_changed(line: str, eve: datetime, settings: config.Settings) -> None:
     """Every matching minute on the wall, one after the other, through the night in Berlin."""
     berlin = settings.model_copy(update={"time_zone": "Europe/Berlin", "purge_cron": line})
-    [purge] = [job for job in periodic.JOBS if job.name == "purge"]
+    [purge] = [job for job in schedule.JOBS if job.name == "purge"]
     minutes = [eve + timedelta(minutes=minute) for minute in range(9 * 60)]
     due = {at for at in minutes if periodic.croniter.match(line, at.astimezone(berlin.zone))}
     at, made = eve - timedelta(seconds=1), set()
-    while (at := periodic.next_run(purge, berlin, at)) <= minutes[-1]:
+    while (at := schedule.next_run(purge, berlin, at)) <= minutes[-1]:
         made.add(at)
     assert made >= due
     assert len(made - due) <= 1  # a time that the wall's clock leaps over: at the leap

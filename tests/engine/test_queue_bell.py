@@ -70,11 +70,11 @@ class Crowd:
     async def _add(self, url: str, concurrency: int, queues: list[str] | None, stock: bool) -> None:
         number, room = len(self._apps), listening.Room()
         size = {"min_size": 1, "max_size": 2}
-        connector: procrastinate.BaseConnector = procrastinate.PsycopgConnector(conninfo=url, **size)
+        own: procrastinate.BaseConnector = procrastinate.PsycopgConnector(conninfo=url, **size)
         if not stock:
-            connector = Counted(conninfo=url, room=room, **size)
-            self._connectors.append(connector)
-        app = procrastinate.App(connector=connector)
+            own = Counted(conninfo=url, room=room, **size)
+            self._connectors.append(own)
+        app = procrastinate.App(connector=own)
         self._declare(app, number)
         await app.open_async()
         self._apps.append(app)
