@@ -92,6 +92,9 @@ async def _begin(conn: AsyncConnection, settings: Settings, *, long: bool) -> in
 async def doubt(conn: AsyncConnection, look_at: datetime, *, long: bool) -> list[Delivery]:
     """scheduled, preparing, ready → unknown, where it was due; after a `long` gap also sending, unknown → unknown.
 
+    What was due is told by this clock, unless it lies behind what it has told before: then whatever comes due within `SHORT`
+    after that counts as well, since nobody knows how far the lost moments went.
+
     The request that may have left counts as an attempt of now: whoever sent it may still be at it. Several that are alike may
     be in doubt at once, of which the oldest status is taken for the first that is looked up.
     """
@@ -107,10 +110,12 @@ async def doubt(conn: AsyncConnection, look_at: datetime, *, long: bool) -> list
                            least(greatest(p.post_date, asked_at, status_at), clock_timestamp())),
                        error_code = CASE WHEN %(long)s OR (status <> 'ready' AND p.content->'attachments' <> '[]')
                                          THEN %(restored)s ELSE %(forgotten)s END
-                  FROM posts p
+                  FROM posts p, (SELECT greatest(seen_at, (SELECT at FROM delivery_events ORDER BY id DESC LIMIT 1)) AS at
+                                   FROM lineage) known
                  WHERE p.id = deliveries.post_id
                    AND ((status IN ('scheduled', 'preparing', 'ready')
-                         AND p.post_date <= clock_timestamp() + make_interval(secs => %(skew_s)s))
+                         AND p.post_date <= CASE WHEN known.at > clock_timestamp() THEN known.at + %(short)s
+                                                 ELSE clock_timestamp() + make_interval(secs => %(skew_s)s) END)
                         OR (%(long)s AND status IN ('sending', 'unknown')))
                 """
             ),
@@ -120,6 +125,7 @@ async def doubt(conn: AsyncConnection, look_at: datetime, *, long: bool) -> list
                 "restored": RESTORED,
                 "forgotten": FORGOTTEN,
                 "skew_s": SKEW_S,
+                "short": SHORT,
                 "sentence": SENTENCE,
                 "detail": Jsonb({"code": "restored" if long else "forgotten"}),
             },

@@ -22,7 +22,7 @@ from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled,
 from tests.engine.test_bad_input import make_read_only, read_only
 from tests.engine.test_periodic_runs import dead_workers_job
 from tests.patience import PATIENCE_S
-from worker import periodic, schedule
+from worker import schedule
 
 __all__ = ["ada", "engine", "read_only", "settings", "start_worker"]
 
@@ -153,7 +153,7 @@ def test_a_worker_makes_up_for_what_was_due_while_none_ran_and_frees_what_a_dead
     until(db, "SELECT count(*) FROM periodic_runs WHERE name = 'refresh_tokens' AND outcome = 'done'", 1)
     assert db.execute(
         "SELECT DISTINCT priority FROM procrastinate_jobs WHERE task_name IN ('tick', 'sweep')"
-    ).fetchall() == [(periodic.FIRST,)]
+    ).fetchall() == [(schedule.FIRST,)]
     until(db, f"SELECT count(*) FROM procrastinate_jobs WHERE id = {stalled} AND status = 'succeeded'", 1)
     assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'refresh_tokens'").fetchone() == (
         1,

@@ -17,7 +17,7 @@ from postflow import db as database
 from tests.engine.conftest import ada, settings
 from tests.patience import PATIENCE_S
 from tests.pooler import transaction_pooler
-from worker import periodic, schedule
+from worker import schedule
 
 __all__ = ["ada", "settings"]
 
@@ -96,7 +96,7 @@ def test_the_other_commands_of_procrastinate_work_too(settings: config.Settings,
     assert "Found procrastinate_jobs table: OK" in healthy.stdout, healthy.stderr
     assert run([*STOCK, "defer", "sweep"]).returncode == 0
     assert db.execute("SELECT priority, queueing_lock FROM procrastinate_jobs").fetchall() == [
-        (periodic.FIRST, "sweep")
+        (schedule.FIRST, "sweep")
     ]
     refused = run([*STOCK, "healthchecks"], {"POSTFLOW_SECRET_KEY": "short"})
     assert refused.returncode == 1

@@ -1445,9 +1445,35 @@ FORGOTTEN = [
         REFUSED,
         (
             "p.id = deliveries.post_id",
-            "condition:p.post_date <= clock_timestamp()…",
+            "condition:p.post_date <= CASE WHEN…",
             "condition:((status IN ('scheduled', 'preparing', 'ready') AND p.post_date…",
         ),
+    ),
+    Story(
+        "restoring.doubt",
+        "it is for after the failover, and the clock goes on as before",
+        ours("ready", date="now() + interval '10 minutes'") + "UPDATE lineage SET seen_at = now();",
+        REFUSED,
+        ("condition:known.at > clock_timestamp()",),
+    ),
+    Story(
+        "restoring.doubt",
+        "the clock was set back since a sweep saw this history: it may have been due then",
+        ours("ready", date="now() + interval '70 minutes'") + f"UPDATE lineage SET seen_at = now() + {HOUR};",
+        "status = 'unknown'",
+    ),
+    Story(
+        "restoring.doubt",
+        "the clock was set back since something happened: it may have been due then",
+        ours("ready", date="now() + interval '70 minutes'")
+        + f"INSERT INTO delivery_events (delivery_id, status, sentence, at) VALUES (5, 'ready', 'x', now() + {HOUR});",
+        "status = 'unknown'",
+    ),
+    Story(
+        "restoring.doubt",
+        "the clock was set back, and it is for long after",
+        ours("ready", date="now() + interval '80 minutes'") + f"UPDATE lineage SET seen_at = now() + {HOUR};",
+        REFUSED,
     ),
     Story(
         "restoring.doubt",

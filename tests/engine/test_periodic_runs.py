@@ -222,7 +222,7 @@ def test_no_run_is_left_out_when_clocks_are_changed(line: str, eve: datetime, se
     berlin = settings.model_copy(update={"time_zone": "Europe/Berlin", "purge_cron": line})
     [purge] = [job for job in schedule.JOBS if job.name == "purge"]
     minutes = [eve + timedelta(minutes=minute) for minute in range(9 * 60)]
-    due = {at for at in minutes if periodic.croniter.match(line, at.astimezone(berlin.zone))}
+    due = {at for at in minutes if schedule.croniter.match(line, at.astimezone(berlin.zone))}
     at, made = eve - timedelta(seconds=1), set()
     while (at := schedule.next_run(purge, berlin, at)) <= minutes[-1]:
         made.add(at)

@@ -214,6 +214,25 @@ async def test_a_claim_in_another_history_is_refused_whatever_was_read_before(
     assert (await sweeping.sweep(engine))["forgotten"] == 0
 
 
+async def test_a_clock_that_is_set_back_before_a_failover_is_noticed_hides_nothing(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    """Sent in the moments that are lost, and not due any more by the clock of the machine that took over."""
+    account = await an_account(db, engine, sandbox, ada, "gotosocial", "an-hour-back")
+    [delivery] = scheduled(db, settings, ada, (account,), "out before the clock was set back")
+    assert await preparing.prepare(engine, delivery.id)
+    db.execute("CREATE TABLE replica AS SELECT * FROM deliveries")
+    assert await publishing.publish(engine, delivery.id)
+    db.execute("DELETE FROM deliveries")
+    db.execute("INSERT INTO deliveries OVERRIDING SYSTEM VALUE SELECT * FROM replica")
+    for what in ("lineage SET mark = 'another', seen_at = seen_at", "posts SET post_date = post_date"):
+        db.execute(f"UPDATE {what} + interval '1 hour'".encode())
+    assert (await sweeping.sweep(engine))["forgotten"] == 1
+    await lifetime.to_rest(engine, db, [delivery.id])
+    assert states(db, delivery) == ["published"]
+    assert sandbox.ledger.times_published("out before the clock was set back") == 1
+
+
 async def test_a_part_is_not_looked_for_before_the_part_that_it_answers_is_known(
     db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
