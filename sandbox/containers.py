@@ -67,6 +67,12 @@ def state(call: Call, container: model.Container) -> str:
     return "FINISHED"
 
 
+def expire(call: Call, container: model.Container) -> None:
+    """Its day is over, and with it what it was made of."""
+    container.created_at = call.now - LIFE_S
+    call.network.store.keep(container)
+
+
 def body(call: Call, container: model.Container) -> dict[str, Any]:
     """Every field of a container that can be asked for."""
     code = state(call, container)

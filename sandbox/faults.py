@@ -84,7 +84,7 @@ _WHERE = {
     "still_processing": ("POST", r"/media$"),
     "media_failed": ("POST", r"/media$"),
     "short_list": ("GET", r"/statuses$|/media$|/stories$"),
-    "media_vanishes": ("POST", r"/statuses$"),
+    "media_vanishes": ("POST", _COMMIT),
     "media_lost": ("POST", r"/media$"),
     "container_error": ("POST", r"/media$"),
     "unfetchable": ("POST", r"/media$"),

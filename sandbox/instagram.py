@@ -108,6 +108,8 @@ def _publishable(call: Call, account: model.Account) -> model.Container:
     container = call.network.store.containers.get(key)
     if container is None or container.account_id != account.id or container.is_child:
         graph.refuse(24, 2207006, "The media with this id cannot be found")
+    if call.fault("media_vanishes"):
+        containers.expire(call, container)
     if container.published_at is not None:
         _second_time(call)
     elif (state := containers.state(call, container)) == "IN_PROGRESS":

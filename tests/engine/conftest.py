@@ -122,11 +122,15 @@ def scheduled(
     media: tuple[int, ...] = (),
     thread: tuple[str, ...] = (),
     at: datetime | None = None,
+    options: dict[str, dict[str, object]] | None = None,
 ) -> list[Delivery]:
     now = datetime.now(UTC)
     new = NewPost(
         content=Content(
-            text=text, language="en", attachments=tuple(Attachment(media_id=one, alt_text="the sea") for one in media)
+            text=text,
+            language="en",
+            attachments=tuple(Attachment(media_id=one, alt_text="the sea") for one in media),
+            options=options or {},
         ),
         thread=tuple(Content(text=part) for part in thread),
         account_ids=account_ids,

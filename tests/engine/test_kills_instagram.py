@@ -1,15 +1,14 @@
 """A worker killed at every single step on Instagram: containers are made, fetched and published once, whatever step it was."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import psycopg
 import pytest
 
-from postflow import config, platforms, publishing, scheduling, waking
+from postflow import config, platforms, publishing
 from postflow.engine import Engine
-from postflow.models import Attachment, Content, Delivery, NewPost
+from postflow.models import Delivery
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine import kills
@@ -22,6 +21,7 @@ __all__ = ["settings"]
 Account = Callable[[], Awaitable[int]]
 
 COMMIT = {"method": "POST", "path": "media_publish$"}
+STORY: dict[str, dict[str, object]] = {"instagram": {"kind": "story"}}
 ON_THE_WAY = {
     "committed: arrows.claim_to_prepare",
     "committed: arrows.checkpoint",
@@ -125,7 +125,7 @@ async def test_a_story_goes_out_exactly_once_whichever_step_its_worker_dies_at(
     loop.shows_texts = False
 
     async def post(text: str) -> list[Delivery]:
-        return a_story(db, settings, ada, await account(), media)
+        return scheduled(db, settings, ada, (await account(),), "", media=media, options=STORY)
 
     steps = await loop.at_every_step(post, "a story")
     assert set(steps) >= ON_THE_WAY
@@ -144,7 +144,7 @@ async def test_a_lost_answer_to_a_story_is_looked_up_whichever_step_the_looking_
     loop.shows_texts = False
 
     async def post(text: str) -> list[Delivery]:
-        [delivery] = a_story(db, settings, ada, await account(), media)
+        [delivery] = scheduled(db, settings, ada, (await account(),), "", media=media, options=STORY)
         sandbox.faults.add("drop_after_commit", instance="instagram", **COMMIT)
         await publishing.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
@@ -202,23 +202,6 @@ async def test_where_a_person_is_asked_a_picture_is_out_once_or_a_question_which
     [gone] = [number for number, step in enumerate(steps) if step.startswith("all out") and "/media_publish" in step]
     between = gone - steps.index("committed: arrows.claim_to_send")
     assert db.execute("SELECT count(*) FROM deliveries WHERE status = 'attention'").fetchone() == (between,)
-
-
-def a_story(
-    conn: psycopg.Connection, settings: config.Settings, user_id: int, account: int, media: tuple[int, ...]
-) -> list[Delivery]:
-    now = datetime.now(UTC)
-    pictures = tuple(Attachment(media_id=one) for one in media)
-    new = NewPost(
-        content=Content(text="", attachments=pictures, options={"instagram": {"kind": "story"}}),
-        account_ids=(account,),
-        post_date=now,
-        time_zone="UTC",
-    )
-    with conn.transaction():
-        made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1), settings=settings)
-        waking.publish_later(conn, made.deliveries)
-    return made.deliveries
 
 
 def a_video(conn: psycopg.Connection, user_id: int) -> int:

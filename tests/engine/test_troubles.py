@@ -1,24 +1,34 @@
-"""Each trouble on the way, on each kind of network, held against the table in docs/networks.md."""
+"""Each trouble on the way, on each kind of network, held against the table in docs/networks.md.
+
+A network's name there may be followed by what POSTFLOW_INSTAGRAM_REPUBLISH is set to; else it is as shipped.
+"""
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import psycopg
 import pytest
 
-from postflow import config, publishing, reconciling
+from postflow import config, deliveries, platforms, publishing, reconciling
 from postflow.engine import Engine
+from postflow.models import utc_now
+from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled
 from tests.engine.test_clocks import Gone, ending
+from tests.engine.test_instagram import Flavour, connected, settings
+from tests.engine.test_kills_instagram import STORY
 from tests.platforms.networks import BY_NAME
 
+__all__ = ["settings"]
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
-COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
+
+Troubles = dict[str, tuple[str, dict[str, object]]]
 #: What each column of the table does to the first request, and to it alone.
-TROUBLES: dict[str, tuple[str, dict[str, object]]] = {
+TROUBLES: Troubles = {
     "answer lost": ("drop_after_commit", {}),
     "request lost": ("drop_before", {}),
     "arrives late": ("held", {}),
@@ -31,6 +41,14 @@ TROUBLES: dict[str, tuple[str, dict[str, object]]] = {
     "refused": ("status", {"status": 422, "body": "json", "text": "Not this."}),
     "picture gone": ("media_vanishes", {}),
 }
+#: Meta's own words for them.
+GRAPH_TROUBLES: Troubles = TROUBLES | {
+    "server fault": ("graph_error", {"code": 2, "status": 500, "transient": True}),
+    "429": ("rate_limit", {"style": "instagram", "seconds": 1}),
+    "refused": ("graph_error", {"code": 368, "text": "The action attempted has been deemed abusive."}),
+}
+
+PICTURES = {"text": 0, "picture": 1, "carousel": 2, "story": 1}
 
 WORDS = dict(re.findall(r"\((\d)\) “(.+?)”", DOCUMENT.replace("\n", " ")))
 
@@ -64,22 +82,31 @@ async def test_what_comes_of_each_trouble(
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = BY_NAME[network]
-    if network not in sandbox.network.instances:
-        sandbox.add_instance(known.software or "mastodon", known.version, name=network)
+    name, _, republish = network.partition(", ")
+    known = BY_NAME[name]
+    if known.graph:
+        sandbox.configure("instagram", **known.options)
+        chosen = settings.model_copy(update={"instagram_republish": republish or "ask"})
+        monkeypatch.setitem(platforms.REGISTRY, "instagram", Instagram(chosen))
+    elif name not in sandbox.network.instances:
+        sandbox.add_instance(known.software or "mastodon", known.version, name=name)
     said = {}
-    for number, trouble in enumerate(TROUBLES):
+    for number, (trouble, (kind, how)) in enumerate((GRAPH_TROUBLES if known.graph else TROUBLES).items()):
         if trouble == "picture gone" and sent == "text":
             said[trouble] = "–"
             continue
         handle = f"trouble{number}"
-        account = await an_account(db, engine, sandbox, ada, network, handle)
-        media = (a_picture(db, ada),) if sent == "picture" else ()
-        [delivery] = scheduled(db, settings, ada, (account,), f"trouble {number} on {network}", media=media)
-        kind, how = TROUBLES[trouble]
+        if known.graph:
+            account = await connected(db, engine, sandbox, ada, handle, cast(Flavour, known.flavour))
+        else:
+            account = await an_account(db, engine, sandbox, ada, name, handle)
+        media = tuple(a_picture(db, ada) for _ in range(PICTURES[sent]))
+        text, options = (f"trouble {number} on {name}", None) if sent != "story" else ("", STORY)
+        [delivery] = scheduled(db, settings, ada, (account,), text, media=media, options=options)
         if kind:
-            sandbox.faults.add(kind, account=handle, **COMMIT, **how)
+            sandbox.faults.add(kind, account=handle, method="POST", path=known.commit, **how)
             assert await publishing.publish(engine, delivery.id) is None or trouble == "picture gone"
         else:
             with pytest.raises(Gone):
@@ -87,12 +114,12 @@ async def test_what_comes_of_each_trouble(
         if trouble == "arrives late":
             await reconciling.reconcile(engine, delivery.id)
             assert sandbox.let_go() == 1
-        said[trouble] = await outcome(db, engine, sandbox, delivery.id, f"trouble {number} on {network}", trouble)
+        said[trouble] = await outcome(db, engine, sandbox, delivery.id, handle, trouble)
     assert said == {cell.trouble: cell.says for cell in table() if (cell.network, cell.sent) == (network, sent)}
 
 
 async def outcome(
-    conn: psycopg.Connection, engine: Engine, sandbox: Sandbox, delivery_id: int, text: str, trouble: str
+    conn: psycopg.Connection, engine: Engine, sandbox: Sandbox, delivery_id: int, handle: str, trouble: str
 ) -> str:
     """In the table's words, after everything has come to its end."""
     if trouble != "401":
@@ -104,11 +131,14 @@ async def outcome(
     ).fetchone()
     assert row
     status, code, why, account = row
-    times = sandbox.ledger.times_published(text)
+    times = len(sandbox.ledger.statuses(account=handle, published=True))
     if (status, times) == ("published", 1):
         return "once, told it is incomplete" if code == "incomplete" else "once"
     if (status, times) == ("attention", 0):
-        return f"in doubt ({next(number for number, words in WORDS.items() if words in why)})"
+        deliveries.settle_absent(conn, delivery_id, utc_now(), "It is not there.")
+        await lifetime.to_rest(engine, conn, [delivery_id])
+        assert len(sandbox.ledger.statuses(account=handle, published=True)) == 1
+        return f"in doubt ({next((number for number, words in WORDS.items() if words in why), why)})"
     if (status, times, account) == ("scheduled", 0, "needs_reconnect"):
         return "waits"
     return status if times == 0 else f"{status}, {times} out"

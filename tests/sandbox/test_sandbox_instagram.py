@@ -327,6 +327,9 @@ def test_switches_spoil_fetching_processing_quota_and_permission(sandbox, instag
     assert error_of(instagram.publish(good))[0] == 10
     sandbox.faults.add("graph_error", code=100, subcode=33, method="GET", times=2)
     assert [error_of(instagram.get(good)) for _ in range(2)] == [(100, 33)] * 2
+    sandbox.faults.add("media_vanishes")
+    old = instagram.container()
+    assert (error_of(instagram.publish(old)), instagram.state(old)) == ((24, 2207008), "EXPIRED")
     assert instagram.publish(good).status_code == 200
 
 

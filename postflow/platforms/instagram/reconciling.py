@@ -199,6 +199,9 @@ def _why(told: str, listing: Listing) -> str:
         return "Instagram's list of posts was not whole, so what it does not show proves nothing."
     if told == "FINISHED":
         return "Instagram shows neither the post nor that it was published, but it may be behind."
+    if told in ("ERROR", "EXPIRED"):
+        gone = "Instagram does not show the post, and can no longer publish what was handed over to it"
+        return f"{gone}: it went out before that, or not at all."
     return "Instagram does not say whether the post went out."
 
 
