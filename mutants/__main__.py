@@ -29,7 +29,7 @@ MAP = Path(".mutants-map.json")
 #: What decides, and the files of tests that are asked about it: none that kill processes or wait for timers.
 HEART = {
     "leaving": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
-    "turns": ("engine/test_turns", "engine/test_threads", "engine/test_two_windows", "engine/test_budgets"),
+    "turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
     "outcomes": ("engine/test_retries", "engine/test_publishing", "engine/test_kept", "engine/test_budgets"),
     "reconciling": (
         "engine/test_reconciling_family",
@@ -41,7 +41,13 @@ HEART = {
     "rechecking": ("engine/test_held",),
     "due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
     "publishing": ("engine/test_publishing", "engine/test_retries", "engine/test_turns", "engine/test_uploads_gone"),
-    "preparing": ("engine/test_resuming", "engine/test_budgets", "engine/test_room_for_others"),
+    "preparing": (
+        "engine/test_preparing",
+        "engine/test_steps",
+        "engine/test_budgets",
+        "engine/test_room_for_others",
+        "engine/test_queue_head_start",
+    ),
     "sweeping": ("engine/test_clocks", "engine/test_resuming"),
 }
 #: So many tests are asked about a change at most, the quickest first, and for so long.

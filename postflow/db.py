@@ -11,13 +11,14 @@ import secrets
 import select
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import scalar_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from postflow import errors, sessions
@@ -164,6 +165,17 @@ def now(conn: psycopg.Connection) -> datetime:
 
 async def async_now(conn: psycopg.AsyncConnection) -> datetime:
     return _instant(await (await conn.execute(_NOW)).fetchone())
+
+
+async def async_values(conn: psycopg.AsyncConnection, query: LiteralString, params: Mapping[str, Any]) -> list[Any]:
+    """Of rows of one column."""
+    cursor = await conn.cursor(row_factory=scalar_row).execute(query, params)
+    return await cursor.fetchall()
+
+
+async def async_value(conn: psycopg.AsyncConnection, query: LiteralString, params: Mapping[str, Any]) -> Any:
+    """Of the first row, which has one column; None where there is none."""
+    return next(iter(await async_values(conn, query, params)), None)
 
 
 def check_schema(conn: psycopg.Connection) -> None:

@@ -17,12 +17,12 @@ from postflow.models import Delivery, DeliveryStatus
 
 log = structlog.stdlib.get_logger("postflow.preparing")
 
-#: How long a preparing worker may be silent; it renews at a third of this.
-PREPARE_LEASE_S = 60.0
+#: How long a preparing worker may be silent, and how often it says that it is still at it.
+PREPARE_LEASE_S, RENEW_EVERY_S = 60.0, 20.0
 #: A post of which so many workers have died is not tried any more: its pictures may be too large for this machine.
 MOST_DEATHS = 10
 #: Until it comes back when there is no room for its uploads: at least, and at most.
-ROOM_S = (1.0, 15.0)
+LEAST_ROOM_S, MOST_ROOM_S = 1.0, 15.0
 TOO_OLD = "What was prepared is too old for its date; preparing it anew."
 
 
@@ -42,7 +42,7 @@ async def prepare(engine: Engine, delivery_id: int) -> Delivery | None:
 
 
 async def _prepare(engine: Engine, delivery_id: int) -> Delivery | None:
-    claim = secrets.token_hex(8)
+    claim = secrets.token_hex()
     async with engine.pool.connection() as conn:
         delivery = await arrows.claim_to_prepare(conn, delivery_id, claim, PREPARE_LEASE_S)
     if delivery is None:
@@ -76,9 +76,14 @@ async def _when_there_is_room(engine: Engine, delivery_id: int) -> None:
     """Other uploads have all the slots they may have: it comes back, the sooner the closer its date is."""
     async with db.async_transaction(engine.pool) as conn:
         timing = await turns.timing(conn, delivery_id, engine.settings)
-        if timing and timing.status is DeliveryStatus.scheduled:
-            pause_s = min(ROOM_S[1], max(ROOM_S[0], abs(timing.lateness_s) / 2))
-            await _come_back(engine, conn, timing, timing.now + timedelta(seconds=outcomes.backoff(pause_s, 0)))
+        if timing:
+            pause_s = outcomes.backoff(room_s(timing.lateness_s), 0)
+            await _come_back(engine, conn, timing, timing.now + timedelta(seconds=pause_s))
+
+
+def room_s(lateness_s: float) -> float:
+    """Until room is looked for again, seconds. It has a date in the future where `lateness_s` is negative."""
+    return min(MOST_ROOM_S, max(LEAST_ROOM_S, abs(lateness_s) / 2))
 
 
 async def _not_yet(engine: Engine, delivery_id: int) -> None:
@@ -90,7 +95,7 @@ async def _not_yet(engine: Engine, delivery_id: int) -> None:
         timing = await turns.timing(conn, delivery_id, engine.settings)
         if timing is None or not timing.account_is_active:
             return
-        if timing.status is DeliveryStatus.scheduled and timing.pause_ends > timing.now:
+        if timing.status is DeliveryStatus.scheduled:
             await _come_back(engine, conn, timing, timing.pause_ends)
         is_stale = timing.status is DeliveryStatus.ready and timing.is_stale(timing.post_date)
         if is_stale and await arrows.restage(conn, delivery_id, TOO_OLD):
@@ -101,7 +106,7 @@ async def _come_back(engine: Engine, conn: AsyncConnection, timing: turns.Timing
     """To prepare, before its date; from then on to be published. A job for its date is there already."""
     if at < timing.post_date:
         await engine.wake(conn, "prepare", timing.delivery_id, at)
-    elif timing.post_date - timing.now < timedelta(seconds=2 * waking.HEAD_START_S):
+    elif waking.is_at_hand(timing.post_date, timing.now):
         await due.postpone(conn, timing.delivery_id, at, as_of=timing.status_at)
         await engine.wake(conn, "publish", timing.delivery_id, at)
 
@@ -122,9 +127,8 @@ async def _stage(engine: Engine, delivery: Delivery, claim: str) -> BaseModel:
 async def _ready(engine: Engine, delivery: Delivery, claim: str, staged: BaseModel) -> Delivery | None:
     async with db.async_transaction(engine.pool) as conn:
         ready = await arrows.mark_ready(conn, delivery.id, claim, staged.model_dump(mode="json"))
-        # The job for post_date, which comes a head start early, may have come and gone while we were preparing.
-        head_start = timedelta(seconds=waking.HEAD_START_S + 1)
-        if ready and ready.wake_at and ready.wake_at - head_start <= await db.async_now(conn):
+        # The job for post_date may have come and gone while we were preparing.
+        if ready and ready.wake_at and waking.is_at_hand(ready.wake_at, await db.async_now(conn)):
             await engine.wake(conn, "publish", ready.id, ready.wake_at)
     engine.reached("ready")
     return ready
@@ -136,7 +140,7 @@ async def _renewing(engine: Engine, delivery_id: int, claim: str) -> AsyncIterat
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(PREPARE_LEASE_S / 3)
+            await asyncio.sleep(RENEW_EVERY_S)
             with contextlib.suppress(*DATABASE_GONE):  # the next try, or the checkpoint, will tell
                 async with engine.pool.connection() as conn:
                     await arrows.renew(conn, delivery_id, claim, PREPARE_LEASE_S)

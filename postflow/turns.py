@@ -12,7 +12,7 @@ from typing import LiteralString, NamedTuple
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
-from postflow import platforms, waking
+from postflow import db, platforms, waking
 from postflow.config import Settings
 from postflow.errors import NotFound
 from postflow.models import AccountState, Delivery, DeliveryStatus, Value
@@ -105,7 +105,7 @@ class Timing(Value):
         if self.lateness_s > self.grace_s(settings):
             return Turn(Says.too_late, self.now)
         at = max(one for one in (self.not_before, self.throttled_until, self.post_date, self.turn_at) if one)
-        if at - self.now > timedelta(seconds=2 * waking.HEAD_START_S):
+        if not waking.is_at_hand(at, self.now):
             return Turn(Says.wait, at)
         return Turn(Says.go if self.account_is_active else Says.nothing, at)
 
@@ -121,6 +121,10 @@ class Timing(Value):
     @property
     def lateness_s(self) -> float:
         return (self.now - self.since).total_seconds()
+
+    @property
+    def is_late(self) -> bool:
+        return self.lateness_s > LATE_S
 
     def grace_s(self, settings: Settings) -> float:
         return settings.grace_s if self.post_grace_s is None else self.post_grace_s
@@ -162,7 +166,7 @@ async def timing(conn: AsyncConnection, delivery_id: int, settings: Settings) ->
             {"id": delivery_id},
         )
         found = await cursor.fetchone()
-    if found and found.lateness_s > LATE_S:
+    if found and found.is_late:
         return found.model_copy(update={"turn_at": await _turn_of_a_late_one(conn, found, settings.pace_s)})
     return found
 
@@ -176,7 +180,8 @@ async def _turn_of_a_late_one(conn: AsyncConnection, late: Timing, pace_s: float
 
 async def _last_late_one(conn: AsyncConnection, late: Timing, pace_s: float) -> datetime | None:
     """When the account's last late one was sent, if that was within its pace."""
-    row = await conn.execute(
+    return await db.async_value(
+        conn,
         """
         SELECT max(o.sent_at) FROM deliveries o JOIN posts op ON op.id = o.post_id
          WHERE o.account_id = %(account_id)s AND o.sent_at > now() - make_interval(secs => %(pace_s)s)
@@ -185,28 +190,26 @@ async def _last_late_one(conn: AsyncConnection, late: Timing, pace_s: float) -> 
         """,
         {"account_id": late.account_id, "pace_s": pace_s, "late_s": LATE_S},
     )
-    found = await row.fetchone()
-    return found[0] if found else None
 
 
 async def _late_before(conn: AsyncConnection, late: Timing) -> int:
     """How many of the account's that could go are later still."""
-    row = await conn.execute(
+    return await db.async_value(
+        conn,
         """
         SELECT count(*) FROM deliveries o JOIN posts op ON op.id = o.post_id
          WHERE o.account_id = %(account_id)s AND (greatest(op.post_date, o.asked_at), o.id) < (%(since)s, %(id)s) AND """
         + _COULD_GO,
         {"account_id": late.account_id, "since": late.since, "id": late.delivery_id},
     )
-    found = await row.fetchone()
-    return found[0] if found else 0
 
 
 async def next_waiting(conn: AsyncConnection, done: Delivery) -> list[int]:
     """Deliveries that may go now that `done` is no longer being sent: the account's next of those on time and of the late
     ones, whose pace must not hold the others, and the thread's next part.
     """
-    rows = await conn.execute(
+    return await db.async_values(
+        conn,
         """
         (SELECT DISTINCT ON (is_late) id FROM (
             SELECT o.id, since, since < now() - make_interval(secs => %(late_s)s) AS is_late
@@ -222,4 +225,3 @@ async def next_waiting(conn: AsyncConnection, done: Delivery) -> list[int]:
         """,
         {"account_id": done.account_id, "id": done.id, "post_id": done.post_id, "late_s": LATE_S},
     )
-    return [row[0] for row in await rows.fetchall()]

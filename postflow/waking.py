@@ -17,6 +17,8 @@ from postflow.models import Delivery, DeliveryStatus
 QUEUE = "posts"
 #: A publish job starts so long before its date: what it needs is then at hand, whatever else the machine is doing.
 HEAD_START_S = 0.3
+#: By so much more it may be early, or what makes room for it may be late.
+MARGIN_S = 1.0
 
 #: What is due goes before what is prepared.
 _DEFER: LiteralString = """
@@ -40,6 +42,13 @@ _TAKE_UP: LiteralString = """
      WHERE d.account_id = %(id)s AND d.status = 'scheduled' AND p.post_date > clock_timestamp()
        AND p.post_date <= clock_timestamp() + make_interval(secs => %(lead_s)s)
 """
+
+
+def is_at_hand(at: datetime, now: datetime) -> bool:
+    """The job that was deferred for `at` may be here already. Whoever is woken then waits for the instant; what becomes
+    possible only then has to be woken anew.
+    """
+    return at - now <= timedelta(seconds=HEAD_START_S + MARGIN_S)
 
 
 def publish_later(conn: Connection, deliveries: Sequence[Delivery]) -> None:

@@ -5,7 +5,7 @@ beside those on time, and nobody behind what cannot go.
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import psycopg
@@ -315,6 +315,39 @@ async def test_the_end_of_one_wakes_the_next_on_time_and_the_next_late_one(
     db.execute("UPDATE posts SET post_date = now() WHERE id = ANY(%s)", [[first.post_id, second.post_id]])
     async with engine.pool.connection() as conn:
         assert set(await turns.next_waiting(conn, ended)) == {oldest.id, first.id}
+
+
+async def turn_at(engine: Engine, one: Delivery) -> tuple[datetime, datetime | None]:
+    """(now, its turn among the account's late ones)"""
+    async with engine.pool.connection() as conn:
+        timing = await turns.timing(conn, one.id, engine.settings)
+    assert timing
+    return timing.now, timing.turn_at
+
+
+async def test_late_ones_have_their_turns_one_pace_apart_and_what_is_on_time_needs_none(
+    handle: str, account: int, db: psycopg.Connection, engine: Engine, settings: config.Settings, ada: int
+) -> None:
+    pace = timedelta(seconds=settings.pace_s)
+    *some, punctual = posts(db, settings, ada, account, handle, 4)
+    for number, one in enumerate(some):
+        late(db, [one], hours=3 - number)
+    for number, one in enumerate(some):
+        now, at = await turn_at(engine, one)
+        assert at == now + number * pace
+    assert await publishing.publish(engine, some[0].id)
+    row = db.execute("SELECT sent_at FROM deliveries WHERE id = %s", [some[0].id]).fetchone()
+    assert row
+    for number, one in enumerate(some[1:]):
+        assert (await turn_at(engine, one))[1] == row[0] + (1 + number) * pace
+    assert (await turn_at(engine, punctual))[1] is None
+    assert await publishing.publish(engine, punctual.id), "not held by the late one that has just gone"
+
+
+async def test_what_is_gone_has_no_turn(engine: Engine) -> None:
+    async with engine.pool.connection() as conn:
+        assert await turns.timing(conn, 1, engine.settings) is None
+    assert await publishing.publish(engine, 1) is None
 
 
 async def test_a_claim_refuses_what_another_late_one_has_just_overtaken(
