@@ -102,13 +102,14 @@ async def _cut_off(engine: Engine, timing: turns.Timing) -> None:
     """Scheduled at the very moment its account was disconnected, or asked for again afterwards."""
     async with engine.pool.connection() as conn:
         delivery = await arrows.get(conn, timing.delivery_id)
-    if delivery and delivery.status_at == timing.status_at:
+    if delivery:
         error = Refused(
             "Its account is disconnected, so nothing was sent.",
             code="account_gone",
             next_step="Connect the account again, then try again.",
         )
-        await outcomes.give_up(engine, delivery, None, error)
+        # Said of the row as it was then: whoever asks for it after connecting the account again is heard.
+        await outcomes.give_up(engine, delivery.model_copy(update={"status_at": timing.status_at}), None, error)
 
 
 async def _missed(engine: Engine, timing: turns.Timing) -> None:
@@ -148,10 +149,9 @@ async def _send(engine: Engine, delivery_id: int, instant: float) -> Delivery | 
         return None
     if staged is None:
         return await _prepare_anew(engine, delivery_id)
-    if not await _still_staged(engine, delivery, platform, parcel, staged, instant):
-        return None
+    await _ask_after_uploads(engine, delivery, platform, parcel, staged, instant)
     await asyncio.sleep(instant - asyncio.get_running_loop().time())
-    claim = secrets.token_hex(8)
+    claim = secrets.token_hex()
     departure = leaving.Departure(engine.settings.request_timeout_s)
     try:
         sending = await _claim_to_send(engine, delivery, claim, parcel)
@@ -188,24 +188,28 @@ async def _prepare_anew(engine: Engine, delivery_id: int) -> None:
             await engine.wake(conn, "publish", delivery_id, await db.async_now(conn))
 
 
-async def _still_staged(
+async def _ask_after_uploads(
     engine: Engine, delivery: Delivery, platform: Platform, parcel: Outgoing, staged: BaseModel, instant: float
-) -> bool:
-    """Asked in the head start: no post gets later by it. What cannot be told in time is left to the request."""
+) -> None:
+    """Asked in the head start: no post gets later by it. What cannot be told in time is left to the request. Where one is
+    lost, the row is scheduled again, and no claim of what it was as ready comes through.
+    """
     if parcel.sent_before:  # whoever may have been published keeps what it was sent with
-        return True
-    now = asyncio.get_running_loop().time()
+        return
     try:
-        async with asyncio.timeout_at(instant - ASK_MARGIN_S if instant > now else now + LONGEST_ASKING_S):
+        async with asyncio.timeout_at(asked_until(instant, asyncio.get_running_loop().time())):
             await platform.still_staged(engine.http, parcel, staged)
     except StageLost as lost:
         async with db.async_transaction(engine.pool) as conn:
             if await arrows.restage(conn, delivery.id, lost.sentence):
                 await engine.wake(conn, "publish", delivery.id, await db.async_now(conn))
-        return False
     except (PublishError, TimeoutError) as error:
         log.info("not asked", delivery=delivery.id, why=str(error) or "no time")
-    return True
+
+
+def asked_until(instant: float, now: float) -> float:
+    """By the event loop's clock, as both of them."""
+    return instant - ASK_MARGIN_S if instant > now else now + LONGEST_ASKING_S
 
 
 async def _put_off(engine: Engine, delivery: Delivery, passing: Retry | NotReady) -> None:

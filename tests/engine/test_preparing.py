@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from postflow import config, preparing, scheduling
 from postflow import db as database
@@ -138,7 +139,9 @@ async def test_what_nobody_has_foreseen_is_a_passing_fault_and_told(
 
     delivery = post()
     engine.http.event_hooks = {"request": [breaks]}
-    assert await preparing.prepare(engine, delivery.id) is None
+    with capture_logs() as logged:
+        assert await preparing.prepare(engine, delivery.id) is None
+    assert "preparing ended unexpectedly" in [one["event"] for one in logged]
     assert row(db, "status, faults") == ("scheduled", 1)
     [(told,)] = db.execute("SELECT sentence FROM delivery_events ORDER BY id DESC LIMIT 1").fetchall()
     assert "unexpected" in told

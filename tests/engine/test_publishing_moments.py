@@ -1,0 +1,248 @@
+"""Between a wake-up and its request, and between the request and its answer: what happens to the row just then."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from postflow import config, outgoing, preparing, publishing, scheduling
+from postflow import db as database
+from postflow.engine import Engine
+from postflow.models import Delivery
+from sandbox import Sandbox
+from tests.engine import lifetime
+from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+
+COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
+
+
+@pytest.fixture
+def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
+    yield sandbox
+    sandbox.faults.clear()
+
+
+@pytest.fixture
+def handle(request: pytest.FixtureRequest) -> str:
+    return f"moments-{abs(hash(request.node.name)) % 10**9}"
+
+
+@pytest.fixture
+async def account(handle: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
+    return await an_account(db, engine, sandbox, ada, "mastodon", handle)
+
+
+Post = Callable[..., Delivery]
+
+
+@pytest.fixture
+def post(handle: str, account: int, db: psycopg.Connection, settings: config.Settings, ada: int) -> Post:
+    """Due, without a job."""
+
+    def posted(text: str = "", pictures: int = 0) -> Delivery:
+        media = tuple(a_picture(db, ada) for _ in range(pictures))
+        [delivery] = scheduled(db, settings, ada, (account,), f"{handle} {text}".strip(), media=media)
+        db.execute("DELETE FROM procrastinate_jobs")
+        return delivery
+
+    return posted
+
+
+def at_step(engine: Engine, step: str, do: Callable[[], Any]) -> Engine:
+    return dataclasses.replace(engine, reached=lambda reached: do() if reached == step else None)
+
+
+def row(db: psycopg.Connection, columns: str) -> tuple[Any, ...]:
+    found = db.execute(f"SELECT {columns} FROM deliveries ORDER BY id LIMIT 1".encode()).fetchone()
+    assert found
+    return found
+
+
+def jobs(db: psycopg.Connection) -> list[tuple[str, int, datetime]]:
+    return db.execute(
+        "SELECT task_name, (args->>'delivery_id')::bigint, scheduled_at FROM procrastinate_jobs ORDER BY id"
+    ).fetchall()
+
+
+def uploads(sandbox: Sandbox, handle: str) -> int:
+    return len(sandbox.ledger.requests(account=handle, method="POST", path="/media"))
+
+
+def sent(sandbox: Sandbox, handle: str) -> int:
+    return len(sandbox.ledger.requests(account=handle, method="POST", path="/statuses"))
+
+
+# -- what was prepared ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age", "times"), [(timedelta(hours=19), 1), (timedelta(hours=21), 2)])
+async def test_what_was_prepared_is_sent_as_it_is_unless_it_is_too_old(
+    age: timedelta, times: int, handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post(pictures=1)
+    assert await preparing.prepare(engine, delivery.id)
+    db.execute("UPDATE deliveries SET staged_at = staged_at - %s", [age])
+    assert await publishing.publish(engine, delivery.id)
+    assert (uploads(sandbox, handle), sandbox.ledger.times_published(handle)) == (times, 1)
+
+
+async def test_what_was_begun_long_ago_and_never_became_ready_is_prepared_to_its_end(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post(pictures=1)
+    assert await preparing.prepare(engine, delivery.id)
+    db.execute("UPDATE deliveries SET status = 'scheduled', staged_at = staged_at - interval '21 hours'")
+    assert await publishing.publish(engine, delivery.id)
+    assert sandbox.ledger.times_published(handle) == 1
+
+
+async def test_an_upload_that_is_lost_is_told_and_the_post_woken_to_upload_it_again(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post(pictures=1)
+    assert await preparing.prepare(engine, delivery.id)
+    db.execute("DELETE FROM procrastinate_jobs")
+    [key] = row(db, "staged->'uploads'->0->>'remote_id'")
+    db.execute(
+        "UPDATE deliveries SET staged = jsonb_set(staged, '{uploads,0,uploaded_at}',"
+        " to_jsonb(now() - interval '5 minutes'))"
+    )
+    sandbox.network.store.uploads[key].deleted = True
+    assert await publishing.publish(engine, delivery.id) is None
+    assert row(db, "status, staged, attempt_no") == ("scheduled", None, 0)
+    assert [(story, of) for story, of, at in jobs(db) if at <= database.now(db)] == [("publish", delivery.id)]
+    assert sent(sandbox, handle) == 0
+
+
+@pytest.mark.parametrize(("instant", "until"), [(100.0, 99.98), (50.0, 51.0), (10.0, 51.0)])
+def test_uploads_are_asked_about_until_right_before_the_date_or_for_a_second(instant: float, until: float) -> None:
+    assert publishing.asked_until(instant, 50.0) == until
+
+
+# -- somebody else has a word --------------------------------------------------------------------------------------
+
+
+async def test_what_is_cancelled_once_all_is_ready_asks_nothing_of_its_network_any_more(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
+) -> None:
+    delivery = post(pictures=1)
+    cancels = at_step(engine, "ready", lambda: scheduling.cancel(db, ada, delivery.post_id))
+    assert await publishing.publish(cancels, delivery.id) is None
+    assert status_of(db, delivery) == "cancelled"
+    assert [one.path for one in sandbox.ledger.requests(account=handle) if "/media/" in one.path] == []
+    assert sent(sandbox, handle) == 0
+
+
+async def test_what_is_gone_once_all_is_ready_is_nobodys_fault(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post()
+    removes = at_step(engine, "ready", lambda: db.execute("DELETE FROM posts"))
+    assert await publishing.publish(removes, delivery.id) is None
+    assert sent(sandbox, handle) == 0
+
+
+# -- put off -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_gathered_for_now_is_put_off_and_the_accounts_next_has_its_turn(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    first, second = post("one"), post("two")
+    for one in (first, second):
+        assert await preparing.prepare(engine, one.id)
+    db.execute("DELETE FROM procrastinate_jobs")
+    db.execute("DELETE FROM servers")
+    before = database.now(db)
+    assert await publishing.publish(engine, first.id) is None
+    after, pause = database.now(db), timedelta(seconds=outgoing.PUT_OFF_S)
+    status, wake_at = row(db, "status, wake_at")
+    assert (status, sent(sandbox, handle)) == ("ready", 0)
+    assert before + pause <= wake_at <= after + pause
+    [mine, theirs] = jobs(db)
+    assert mine == ("publish", first.id, wake_at)
+    assert theirs[:2] == ("publish", second.id) and theirs[2] <= after
+
+
+# -- too late ------------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_runs_it_reads_what_was_missed_and_by_how_much(
+    post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    delivery = post()
+    db.execute("UPDATE posts SET post_date = now() - interval '9 hours'")
+    with capture_logs() as told:
+        assert await publishing.publish(engine, delivery.id) is None
+    [missed] = [one for one in told if one["event"] == "missed"]
+    assert missed["delivery"] == delivery.id and missed["late_s"] >= 9 * 3600
+    assert "9:00:0" in row(db, "error")[0]
+
+
+# -- the answer ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_that_takes_too_long_is_lost_and_looked_for(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post()
+    hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.5}))
+    sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
+    assert await publishing.publish(hasty, delivery.id) is None
+    assert status_of(db, delivery) == "unknown"
+    sandbox.wait_until_idle()
+    await lifetime.to_rest(engine, db, [delivery.id])
+    assert (status_of(db, delivery), sandbox.ledger.times_published(handle)) == ("published", 1)
+
+
+async def test_a_worker_that_is_stopped_while_its_request_is_under_way_leaves_it_to_be_looked_for(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post()
+    sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
+    under_way = asyncio.create_task(publishing.publish(engine, delivery.id))
+    while not sent(sandbox, handle):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    under_way.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    assert row(db, "status, error_code") == ("unknown", "worker_stopped")
+    assert "stopped while it was sending" in row(db, "error")[0]
+    sandbox.wait_until_idle()
+    await lifetime.to_rest(engine, db, [delivery.id])
+    assert (status_of(db, delivery), sandbox.ledger.times_published(handle)) == ("published", 1)
+
+
+async def test_what_nobody_has_foreseen_leaves_it_to_be_looked_for(
+    post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    async def breaks(_: httpx.Request) -> None:
+        raise ZeroDivisionError
+
+    delivery = post()
+    engine.commit_http.event_hooks = {"request": [breaks]}
+    with capture_logs() as told:
+        assert await publishing.publish(engine, delivery.id) is None
+    assert row(db, "status, error_code") == ("unknown", "unexpected")
+    assert "commit ended unexpectedly" in [one["event"] for one in told]
+
+
+@pytest.mark.parametrize(
+    ("end", "unheard"),
+    [
+        (psycopg.OperationalError("the connection is lost"), True),
+        (psycopg.errors.ConnectionFailure("08006"), True),
+        (psycopg.errors.AdminShutdown("57P01"), True),
+        (asyncio.CancelledError(), True),
+        (psycopg.errors.DiskFull("53100"), False),
+        (psycopg.errors.ReadOnlySqlTransaction("25006"), False),
+    ],
+)
+def test_a_statement_that_the_database_refused_in_its_own_words_did_nothing(end: BaseException, unheard: bool) -> None:
+    assert publishing._is_unheard(end) is unheard
