@@ -7,6 +7,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from postflow import db
 from postflow.deliveries import told
 from postflow.models import Delivery, DeliveryStatus, Value, storable
 
@@ -65,7 +66,8 @@ async def throttle(conn: AsyncConnection, account_id: int, until: datetime, *, o
 
 async def uploads_to(conn: AsyncConnection, delivery_id: int) -> str | None:
     """The server that is to get its pictures and videos; None when it has none, or nothing is to be prepared."""
-    rows = await conn.execute(
+    return await db.async_value(
+        conn,
         """
         SELECT a.base_url FROM deliveries d JOIN accounts a ON a.id = d.account_id
          WHERE d.id = %(id)s AND d.status = 'scheduled'
@@ -73,15 +75,14 @@ async def uploads_to(conn: AsyncConnection, delivery_id: int) -> str | None:
         """,
         {"id": delivery_id},
     )
-    row = await rows.fetchone()
-    return row[0] if row else None
 
 
 async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozenset[str]:
     """What other deliveries to this account of the network are known to be, whoever has connected it: never adopt one of
     these.
     """
-    rows = await conn.execute(
+    known = await db.async_values(
+        conn,
         """
         SELECT other.remote_id FROM deliveries d JOIN deliveries other ON other.place = d.place AND other.id <> d.id
          WHERE d.id = %(id)s AND other.remote_id IS NOT NULL
@@ -89,71 +90,63 @@ async def taken_remote_ids(conn: AsyncConnection, delivery: Delivery) -> frozens
         """,
         {"id": delivery.id, "since": delivery.first_sent_at},
     )
-    return frozenset(row[0] for row in await rows.fetchall())
+    return frozenset(known)
 
 
 async def longest_lease_s(conn: AsyncConnection, delivery: Delivery) -> float:
     """Of its requests, whoever sent them and by whatever settings. 0 where it was never sent, as far as is known."""
-    row = await (
-        await conn.execute(
-            "SELECT coalesce(max((detail->>'lease_s')::float8), 0) FROM delivery_events"
-            " WHERE delivery_id = %(id)s AND status = 'sending'",
-            {"id": delivery.id},
-        )
-    ).fetchone()
-    return row[0] if row else 0.0
+    return await db.async_value(
+        conn,
+        "SELECT coalesce(max((detail->>'lease_s')::float8), 0) FROM delivery_events"
+        " WHERE delivery_id = %(id)s AND status = 'sending'",
+        {"id": delivery.id},
+    )
 
 
 async def waits_for_its_part_before(conn: AsyncConnection, delivery: Delivery) -> bool:
     """Of a thread's parts that came into doubt at once, one after the other is looked up."""
-    row = await (
-        await conn.execute(
-            """
-            SELECT EXISTS (SELECT FROM posts p JOIN deliveries b ON b.post_id = p.parent_id
-                WHERE p.id = %(post_id)s AND b.account_id = %(account_id)s AND b.status <> 'published')
-            """,
-            {"post_id": delivery.post_id, "account_id": delivery.account_id},
-        )
-    ).fetchone()
-    return bool(row and row[0])
+    return await db.async_value(
+        conn,
+        """
+        SELECT EXISTS (SELECT FROM posts p JOIN deliveries b ON b.post_id = p.parent_id
+            WHERE p.id = %(post_id)s AND b.account_id = %(account_id)s AND b.status <> 'published')
+        """,
+        {"post_id": delivery.post_id, "account_id": delivery.account_id},
+    )
 
 
 async def is_rivalled(conn: AsyncConnection, delivery: Delivery) -> bool:
     """Another post that could be taken for this one was sent, not long before it or since, and nobody knows as what it is
     out, or whether.
     """
-    row = await (
-        await conn.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM deliveries d JOIN accounts mine ON mine.id = d.account_id
-                  JOIN accounts a ON (a.platform, a.base_url, a.remote_id) = (mine.platform, mine.base_url, mine.remote_id)
-                  JOIN deliveries other ON other.account_id = a.id AND other.id <> d.id
-                 WHERE d.id = %(id)s AND other.likeness = d.likeness AND other.remote_id IS NULL
-                   AND other.sent_at > d.first_sent_at - interval '1 hour'
-                   AND (other.status IN ('attention', 'published')
-                        OR (other.status IN ('scheduled', 'preparing', 'ready') AND other.first_sent_at IS NOT NULL)))
-            """,
-            {"id": delivery.id},
-        )
-    ).fetchone()
-    return bool(row and row[0])
+    return await db.async_value(
+        conn,
+        """
+        SELECT EXISTS (
+            SELECT FROM deliveries d JOIN accounts mine ON mine.id = d.account_id
+              JOIN accounts a ON (a.platform, a.base_url, a.remote_id) = (mine.platform, mine.base_url, mine.remote_id)
+              JOIN deliveries other ON other.account_id = a.id AND other.id <> d.id
+             WHERE d.id = %(id)s AND other.likeness = d.likeness AND other.remote_id IS NULL
+               AND other.sent_at > d.first_sent_at - interval '1 hour'
+               AND (other.status IN ('attention', 'published')
+                    OR (other.status IN ('scheduled', 'preparing', 'ready') AND other.first_sent_at IS NOT NULL)))
+        """,
+        {"id": delivery.id},
+    )
 
 
 async def alike_in_doubt(conn: AsyncConnection, delivery: Delivery, likeness: str) -> bool:
     """Another post that could be taken for this one is being looked for, or sent for somebody else."""
-    row = await (
-        await conn.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM deliveries d JOIN deliveries other ON other.place = d.place AND other.id <> d.id
-                 WHERE d.id = %(id)s AND other.likeness = %(likeness)s
-                   AND (other.status = 'unknown' OR (other.status = 'sending' AND other.account_id <> d.account_id)))
-            """,
-            {"id": delivery.id, "likeness": likeness},
-        )
-    ).fetchone()
-    return bool(row and row[0])
+    return await db.async_value(
+        conn,
+        """
+        SELECT EXISTS (
+            SELECT FROM deliveries d JOIN deliveries other ON other.place = d.place AND other.id <> d.id
+             WHERE d.id = %(id)s AND other.likeness = %(likeness)s
+               AND (other.status = 'unknown' OR (other.status = 'sending' AND other.account_id <> d.account_id)))
+        """,
+        {"id": delivery.id, "likeness": likeness},
+    )
 
 
 async def add_permalink(conn: AsyncConnection, delivery_id: int, permalink: str) -> None:
@@ -276,21 +269,17 @@ async def held(conn: AsyncConnection, since: datetime) -> int:
     """How many leases had run out `since` then and were passed over all the same: a session holds the row. The bounds of
     `postflow.sessions` end ours; the next sweep tells.
     """
-    row = await (
-        await conn.execute(
-            "SELECT count(*) FROM deliveries WHERE wake_at < %(since)s AND status IN ('preparing', 'sending')",
-            {"since": since},
-        )
-    ).fetchone()
-    return row[0] if row else 0
+    return await db.async_value(
+        conn,
+        "SELECT count(*) FROM deliveries WHERE wake_at < %(since)s AND status IN ('preparing', 'sending')",
+        {"since": since},
+    )
 
 
 async def _overslept(conn: AsyncConnection, update: LiteralString, params: dict[str, Any]) -> list[Overslept]:
     async with conn.cursor(row_factory=class_row(Delivery)) as cursor:
         await cursor.execute(told(update), {"detail": "{}", "batch": BATCH, **params})
         moved = await cursor.fetchall()
-    if not moved:
-        return []
     async with conn.cursor(row_factory=class_row(Overslept)) as cursor:
         await cursor.execute(
             "SELECT d.id, d.status, p.post_date, d.wake_at FROM deliveries d JOIN posts p ON p.id = d.post_id"
