@@ -171,12 +171,12 @@ async def _after_all(engine: Engine, delivery_id: int) -> Delivery | None:
     sent, whose end wakes it.
     """
     timing = await _timing(engine, delivery_id)
-    if timing is None or timing.status is not DeliveryStatus.ready:
+    if timing is None:
         return None
     turn = timing.turn(engine.settings)
     if turn.at > timing.now:
         await _come_back(engine, timing, turn.at)
-    elif turn.says is Says.go and timing.ahead is not None:
+    elif timing.ahead is not None:
         return await publish(engine, timing.ahead)
     return None
 

@@ -78,6 +78,18 @@ def sent(sandbox: Sandbox, handle: str) -> int:
     return len(sandbox.ledger.requests(account=handle, method="POST", path="/statuses"))
 
 
+async def a_ready_one(post: Post, db: psycopg.Connection, engine: Engine) -> Delivery:
+    """With a picture that was uploaded some minutes ago."""
+    delivery = post(pictures=1)
+    assert await preparing.prepare(engine, delivery.id)
+    db.execute("DELETE FROM procrastinate_jobs")
+    db.execute(
+        "UPDATE deliveries SET staged = jsonb_set(staged, '{uploads,0,uploaded_at}',"
+        " to_jsonb(now() - interval '5 minutes'))"
+    )
+    return delivery
+
+
 # -- what was prepared ---------------------------------------------------------------------------------------------
 
 
@@ -105,14 +117,8 @@ async def test_what_was_begun_long_ago_and_never_became_ready_is_prepared_to_its
 async def test_an_upload_that_is_lost_is_told_and_the_post_woken_to_upload_it_again(
     handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
 ) -> None:
-    delivery = post(pictures=1)
-    assert await preparing.prepare(engine, delivery.id)
-    db.execute("DELETE FROM procrastinate_jobs")
+    delivery = await a_ready_one(post, db, engine)
     [key] = row(db, "staged->'uploads'->0->>'remote_id'")
-    db.execute(
-        "UPDATE deliveries SET staged = jsonb_set(staged, '{uploads,0,uploaded_at}',"
-        " to_jsonb(now() - interval '5 minutes'))"
-    )
     sandbox.network.store.uploads[key].deleted = True
     assert await publishing.publish(engine, delivery.id) is None
     assert row(db, "status, staged, attempt_no") == ("scheduled", None, 0)
@@ -146,6 +152,44 @@ async def test_what_is_gone_once_all_is_ready_is_nobodys_fault(
     removes = at_step(engine, "ready", lambda: db.execute("DELETE FROM posts"))
     assert await publishing.publish(removes, delivery.id) is None
     assert sent(sandbox, handle) == 0
+
+
+def while_asked_after_its_uploads(engine: Engine, do: Callable[[], Any]) -> Engine:
+    """All is read, and the claim comes next."""
+
+    async def asked(request: httpx.Request) -> None:
+        if request.method == "GET" and "/media/" in request.url.path:
+            do()
+
+    engine.http.event_hooks = {"request": [asked]}
+    return engine
+
+
+async def test_what_is_cancelled_right_before_its_claim_wakes_nobody(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int
+) -> None:
+    delivery = await a_ready_one(post, db, engine)
+    cancels = while_asked_after_its_uploads(engine, lambda: scheduling.cancel(db, ada, delivery.post_id))
+    assert await publishing.publish(cancels, delivery.id) is None
+    assert (status_of(db, delivery), sent(sandbox, handle), jobs(db)) == ("cancelled", 0, [])
+
+
+async def test_what_is_gone_right_before_its_claim_is_nobodys_fault(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = await a_ready_one(post, db, engine)
+    removes = while_asked_after_its_uploads(engine, lambda: db.execute("DELETE FROM posts"))
+    assert await publishing.publish(removes, delivery.id) is None
+    assert (sent(sandbox, handle), jobs(db)) == (0, [])
+
+
+async def test_a_server_that_cannot_tell_of_its_uploads_is_sent_the_post_all_the_same(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = await a_ready_one(post, db, engine)
+    fault = sandbox.faults.add("status", account=handle, method="GET", path="/api/v1/media/", status=503)
+    assert await publishing.publish(engine, delivery.id)
+    assert (fault.hits, sandbox.ledger.times_published(handle)) == (1, 1)
 
 
 # -- put off -------------------------------------------------------------------------------------------------------
