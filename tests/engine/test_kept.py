@@ -105,6 +105,25 @@ async def test_an_intent_whose_commit_goes_unheard_is_taken_back_and_nothing_is_
     assert "unknown" not in [event.status for event in deliveries.events(db, ada, delivery.post_id)]
 
 
+async def test_an_intent_that_went_unheard_for_so_long_that_it_was_taken_for_sent_is_taken_back_all_the_same(
+    db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
+) -> None:
+    account = await an_account(db, engine, sandbox, ada, "gotosocial", "unheard-for-long")
+    [delivery] = scheduled(db, settings, ada, (account,), "its intent went unheard for long")
+
+    def gone_for_long() -> None:
+        db.execute("UPDATE deliveries SET status = 'unknown', claim = NULL, status_at = clock_timestamp()")
+        gone()
+
+    async with answering_badly(engine, CLAIM, gone_for_long) as breaking:
+        with pytest.raises(psycopg.OperationalError):
+            await publishing.publish(breaking, delivery.id)
+    assert status_of(db, delivery) == "scheduled"
+    lifetime.pass_time(db, 5)
+    await lifetime.run_due(engine, db)
+    assert sandbox.ledger.times_published("its intent went unheard for long") == 1
+
+
 async def test_a_worker_told_to_stop_right_after_its_claim_takes_it_back(
     db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:

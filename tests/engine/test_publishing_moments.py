@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from postflow import config, outgoing, preparing, publishing, scheduling
+from postflow import config, outgoing, preparing, publishing, scheduling, turns
 from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
@@ -192,6 +192,29 @@ async def test_a_server_that_cannot_tell_of_its_uploads_is_sent_the_post_all_the
     assert (fault.hits, sandbox.ledger.times_published(handle)) == (1, 1)
 
 
+# -- not now -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_has_to_wait_is_woken_when_that_is_over_and_taken_for_forgotten_by_nobody(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post()
+    db.execute("UPDATE deliveries SET not_before = now() + interval '5 minutes'")
+    [until] = row(db, "not_before")
+    assert await publishing.publish(engine, delivery.id) is None
+    assert row(db, "status, wake_at") == ("scheduled", until)
+    assert (jobs(db), sent(sandbox, handle)) == ([("publish", delivery.id, until)], 0)
+
+
+async def test_where_something_may_be_forgotten_it_is_looked_for_and_not_sent(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    delivery = post()
+    db.execute("UPDATE lineage SET mark = 'another'")
+    assert await publishing.publish(engine, delivery.id) is None
+    assert (status_of(db, delivery), sent(sandbox, handle)) == ("unknown", 0)
+
+
 # -- put off -------------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +249,37 @@ async def test_whoever_runs_it_reads_what_was_missed_and_by_how_much(
         assert await publishing.publish(engine, delivery.id) is None
     [missed] = [one for one in told if one["event"] == "missed"]
     assert missed["delivery"] == delivery.id and missed["late_s"] >= 9 * 3600
-    assert "9:00:0" in row(db, "error")[0]
+    error = row(db, "error")[0]
+    assert error.startswith("It could not be published in time and is 9:00:0"), error
+    assert db.execute("SELECT kind FROM notices").fetchall() == [("delivery-missed",)]
+
+
+async def test_what_a_person_gives_a_new_date_in_the_last_moment_was_not_missed_and_nobody_says_so(
+    post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    delivery = post()
+    db.execute("UPDATE posts SET post_date = now() - interval '9 hours'")
+    async with engine.pool.connection() as conn:
+        judged = await turns.timing(conn, delivery.id, engine.settings)
+    assert judged
+    db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
+    with capture_logs() as told:
+        await publishing._missed(engine, judged)
+    assert (status_of(db, delivery), told) == ("scheduled", [])
+    assert db.execute("SELECT kind FROM notices").fetchall() == []
+
+
+async def test_what_is_asked_for_again_is_not_failed_for_the_account_that_was_disconnected_then(
+    post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    delivery = post()
+    db.execute("UPDATE accounts SET state = 'disconnected', sealed = NULL")
+    async with engine.pool.connection() as conn:
+        judged = await turns.timing(conn, delivery.id, engine.settings)
+    assert judged
+    db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
+    await publishing._cut_off(engine, judged)
+    assert status_of(db, delivery) == "scheduled"
 
 
 # -- the answer ----------------------------------------------------------------------------------------------------
