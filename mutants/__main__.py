@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mutants import covering
-from mutants.changes import Change, changes
+from mutants.changes import Change, changes, marks
 
 FOUND = Path("docs/mutants.json")
 REASONS = Path("mutants/reasons.json")
@@ -30,26 +30,22 @@ MAP = Path(".mutants-map.json")
 HEART = {
     "leaving": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
     "turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
-    "outcomes": ("engine/test_retries", "engine/test_publishing", "engine/test_kept", "engine/test_budgets"),
-    "reconciling": (
-        "engine/test_reconciling_family",
-        "engine/test_publishing",
-        "engine/test_releases",
-        "engine/test_resuming",
-    ),
-    "restoring": ("engine/test_restoring", "engine/test_guards"),
+    "outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),
+    "reconciling": ("engine/test_reconciling", "engine/test_publishing", "engine/test_releases"),
+    "restoring": ("engine/test_restoring",),
     "rechecking": ("engine/test_held",),
     "due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
     "publishing": ("engine/test_publishing", "engine/test_retries", "engine/test_turns", "engine/test_uploads_gone"),
     "preparing": (
         "engine/test_preparing",
-        "engine/test_steps",
+        "engine/test_publishing_moments",
         "engine/test_budgets",
         "engine/test_room_for_others",
         "engine/test_queue_head_start",
     ),
-    "sweeping": ("engine/test_clocks", "engine/test_resuming"),
+    "sweeping": ("engine/test_sweeping", "engine/test_sessions"),
 }
+UNSEEN = ("unnoticed", "no test")
 #: So many tests are asked about a change at most, the quickest first, and for so long.
 MOST_TESTS, LONGEST_S = 40, 120
 #: What tests need beside PostFlow takes a second to import: once, not for every change.
@@ -67,6 +63,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; the next run goes on")
     asked = parser.parse_args(words)
     ends_at = time.monotonic() + asked.minutes * 60
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without the server and the test under way
     for name in BEFOREHAND:
         __import__(name)
     with _server():
@@ -82,29 +79,36 @@ def main(words: list[str]) -> int:
 
 def _try_module(module: str, ends_at: float, *, again: bool) -> None:
     own = tuple(f"tests/{name}.py" for name in HEART[module])
+    path = Path("postflow") / f"{module}.py"
     for tests in own:
-        if covering.read(MAP).files.get(tests) != covering.mark(tests):
+        if not covering.read(MAP).knows(tests, str(path)):
             _in_a_child(functools.partial(covering.measure, tests, MAP), 1800, None)
     covered = covering.read(MAP)
-    path = Path("postflow") / f"{module}.py"
     source = path.read_text()
-    mark = covering.mark(str(path))
-    found = _read(FOUND)
-    kept = found.get(module, {})
-    known: dict[str, str] = kept.get("changes", {}) if kept.get("source") == mark else {}
-    every = changes(source)
+    now, every = marks(source), changes(source)
+    kept = _read(FOUND).get(module, {"code": {}, "changes": {}})
+    known: dict[str, str] = {
+        one.name: kept["changes"][one.name]
+        for one in every
+        if one.name in kept["changes"] and kept["code"].get(one.function) == now[one.function]
+    }
     for at, change in enumerate(every):
         if time.monotonic() > ends_at:
             break
-        if known.get(change.name) and not (again and known[change.name] == "unnoticed"):
+        if change.name in known and not (again and known[change.name] in UNSEEN):
             continue
-        tests = covered.of(str(path), change.line, change.last, own)[:MOST_TESTS]
-        known[change.name] = verdict = _tried(module, change, tests)
+        tests = covered.of(str(path), change.line, change.last, own)
+        noticing = _noticed_others(known, change.function)
+        tests.sort(key=lambda test: test not in noticing)
+        known[change.name] = verdict = _tried(module, change, tests[:MOST_TESTS])
         print(f"{module} {at + 1}/{len(every)} {verdict[:60]:60} {change.line} {change.name[:120]}", flush=True)
-        names = {one.name for one in every}
-        known = {name: what for name, what in known.items() if name in names}
-        found[module] = {"source": mark, "of": len(every), "changes": known}
+        found = _read(FOUND) | {module: {"code": now, "of": len(every), "changes": known}}
         FOUND.write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _noticed_others(known: dict[str, str], function: str) -> set[str]:
+    """The tests that noticed other changes of this function are asked first."""
+    return {what.removeprefix("noticed by ") for name, what in known.items() if name.startswith(f"{function}: ")}
 
 
 def _tried(module: str, change: Change, tests: list[str]) -> str:
@@ -184,6 +188,7 @@ def _in_a_child(run: Callable[[], int | None], longest_s: float, says: Path | No
         code = 70
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if says:
                 out = os.open(says, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
                 os.dup2(out, 1)
@@ -217,7 +222,7 @@ def _report() -> int:
     found, reasons, bare = _read(FOUND), _read(REASONS), 0
     for module, what in sorted(found.items()):
         every = what["changes"]
-        unseen = [name for name, verdict in every.items() if verdict in ("unnoticed", "no test")]
+        unseen = [name for name, verdict in every.items() if verdict in UNSEEN]
         excused = [name for name in unseen if name in reasons.get(module, {})]
         counted = len(every) - len(excused)
         noticed = len(every) - len(unseen)

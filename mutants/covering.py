@@ -13,16 +13,29 @@ SLOWER_THAN_S = 15.0
 
 
 class Covering(NamedTuple):
-    files: dict[str, str]  # of tests, that were measured, and a mark of what they were then
+    files: dict[str, dict[str, str]]  # of tests, that were measured: marks of what they, and what they run, were then
     lines: dict[str, dict[str, list[str]]]  # of a file, of a line: tests
     takes_s: dict[str, float]
 
+    def knows(self, tests: str, file: str) -> bool:
+        """Which of these tests run which lines of the file, as both are now?"""
+        then = self.files.get(tests, {})
+        return then.get(tests) == mark(tests) and then.get(file) == mark(file)
+
     def of(self, file: str, line: int, last: int, own: tuple[str, ...]) -> list[str]:
-        """Tests that run one of these lines, the quickest first. What runs when it is imported is every test's of its `own`."""
+        """Those of the files `own` that run one of these lines; what runs when it is imported is every test's. One case of
+        each test comes first, the quickest before the others, then a second case of each.
+        """
         of_file = self.lines.get(file, {})
-        found = {test for at in range(line, last + 1) for test in of_file.get(str(at), [])}
-        found = found or {test for test in self.takes_s if test.partition("::")[0] in own}
-        return sorted(found, key=lambda test: self.takes_s[test])
+        mine = [test for test in self.takes_s if test.partition("::")[0] in own]
+        running = {test for at in range(line, last + 1) for test in of_file.get(str(at), [])}
+        cases: dict[str, int] = {}
+        order = list[tuple[int, float, str]]()
+        for test in sorted(running.intersection(mine) or mine, key=lambda test: self.takes_s[test]):
+            name = test.partition("[")[0]
+            order.append((cases.setdefault(name, 0), self.takes_s[test], test))
+            cases[name] += 1
+        return [test for *_, test in sorted(order)]
 
 
 class _Contexts:
@@ -52,14 +65,19 @@ def measure(tests: str, into: Path) -> None:
     measured.stop()
     data, here, known = measured.get_data(), Path.cwd(), read(into)
     usable = {test for test, takes_s in contexts.takes_s.items() if takes_s < SLOWER_THAN_S}
-    for file in data.measured_files():
-        of_file = known.lines.setdefault(str(Path(file).relative_to(here)), {})
-        for line, names in data.contexts_by_lineno(file).items():
+    takes_s = {test: s for test, s in known.takes_s.items() if test.partition("::")[0] != tests}
+    takes_s |= {test: contexts.takes_s[test] for test in usable}
+    marks = {tests: mark(tests)}
+    for path in data.measured_files():
+        file = str(Path(path).relative_to(here))
+        marks[file] = mark(file)
+        of_file = known.lines.setdefault(file, {})
+        for names in of_file.values():  # what was known of these tests is old
+            names[:] = [name for name in names if name.partition("::")[0] != tests]
+        for line, names in data.contexts_by_lineno(path).items():
             of_file[str(line)] = sorted({*of_file.get(str(line), []), *(usable & set(names))})
-    known.takes_s.update({test: contexts.takes_s[test] for test in usable})
-    into.write_text(
-        json.dumps({"files": {**known.files, tests: mark(tests)}, "lines": known.lines, "takes_s": known.takes_s})
-    )
+    files = {**known.files, tests: marks}
+    into.write_text(json.dumps({"files": files, "lines": known.lines, "takes_s": takes_s}))
 
 
 def mark(file: str) -> str:

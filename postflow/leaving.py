@@ -7,6 +7,7 @@ thrown away. And the kernel gives up what nobody acknowledges as soon as we woul
 """
 
 import contextlib
+import math
 import socket
 import ssl
 import struct
@@ -60,13 +61,9 @@ class Departure:
         self.has_left = False
 
     @property
-    def loop_s(self) -> float:
-        """By the event loop's clock, which is the first."""
-        return self._ends[0][1]
-
-    @property
-    def is_over(self) -> bool:
-        return any(clock() > end for clock, end in self._ends)
+    def left_s(self) -> float:
+        """Seconds, by the clock that leaves the fewest; below 0 once the time is over."""
+        return min(end - clock() for clock, end in self._ends)
 
 
 _departure: ContextVar[Departure | None] = ContextVar("departure", default=None)
@@ -90,7 +87,7 @@ def socket_options(request_timeout_s: float) -> list[httpcore.SOCKET_OPTION]:
     """For connections that carry the visible request. Linux and a few others can bound what the kernel retransmits."""
     options: list[httpcore.SOCKET_OPTION] = [(socket.SOL_SOCKET, socket.SO_LINGER, _linger(reset=True))]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(request_timeout_s * 1000))))
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(request_timeout_s * 1000)))
     return options
 
 
@@ -107,7 +104,7 @@ class Punctual(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 httpcore's own
         departure = _departure.get()
         if departure and buffer:
-            if departure.is_over:
+            if departure.left_s < 0:
                 raise TooLate("the time to leave was over")
             departure.has_left = True
         await self._inner.write(buffer, timeout)

@@ -26,8 +26,12 @@ from postflow.platforms.base import Platform
 log = structlog.stdlib.get_logger("postflow.outcomes")
 
 LONGEST_BACKOFF_S = 3600.0
+#: No pause needs more, and no number gets too large.
+MOST_DOUBLINGS = 20
 #: First pause where a network asks to wait and does not say how long.
 UNTOLD_PAUSE_S = 60.0
+#: Before it is claimed again, where the database did not confirm the claim.
+UNHEARD_S = 1.0
 
 
 # -- it is out -------------------------------------------------------------------------------------------------
@@ -99,7 +103,7 @@ async def not_confirmed(engine: Engine, delivery: Delivery, claim: str, error: P
     if isinstance(error, OutcomeUnknown):
         await unknown(engine, delivery, claim, error)
     else:
-        await could_not(engine, delivery, claim, error, story="publish")
+        await could_not(engine, delivery, claim, error)
 
 
 @kept
@@ -115,22 +119,24 @@ async def unknown(engine: Engine, delivery: Delivery, claim: str, error: Publish
     log.warning("outcome unknown", delivery=delivery.id, reason=error.code, why=error.sentence)
 
 
-async def could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError, *, story: str) -> None:
+async def could_not(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
     """Nothing was published: later, after a pause of the right length, or never."""
     if isinstance(error, Refused):
         await give_up(engine, delivery, claim, error)
     elif _is_spent(engine, delivery, error):
         await give_up(engine, delivery, claim, _spent(error, delivery))
     else:
-        await _later(engine, delivery, claim, error, story)
+        await _later(engine, delivery, claim, error)
 
 
 async def intent_unheard(engine: Engine, delivery: Delivery, claim: str) -> None:
     """Its intent may have been written down, but nothing has left: whoever knows that says so."""
     unheard = Retry(
-        "The database did not confirm in time that it may be sent, so nothing left.", retry_in_s=1, code="unheard"
+        "The database did not confirm in time that it may be sent, so nothing left.",
+        retry_in_s=UNHEARD_S,
+        code="unheard",
     )
-    await could_not(engine, delivery, claim, unheard, story="publish")
+    await could_not(engine, delivery, claim, unheard)
     await _wake_the_ready(engine, delivery.id)
 
 
@@ -144,10 +150,10 @@ async def _wake_the_ready(engine: Engine, delivery_id: int) -> None:
 
 
 @kept
-async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError, story: str) -> None:
+async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> None:
     async with db.async_transaction(engine.pool) as conn:
         at = _again_at(engine, delivery, error, await db.async_now(conn))
-        if isinstance(error, Throttled) and at is not None:
+        if isinstance(error, Throttled) and at:
             await due.throttle(conn, delivery.account_id, at, only_uploads=error.only_uploads)
         moved = await arrows.give_back(
             conn,
@@ -161,14 +167,8 @@ async def _later(engine: Engine, delivery: Delivery, claim: str, error: PublishE
             sentence=error.sentence,
             detail=_detail(error),
         )
-        if moved and not isinstance(error, Unauthorized):
-            early = story == "prepare" and moved.wake_at and at and at < moved.wake_at
-            await engine.wake(
-                conn,
-                "prepare" if early else "publish",
-                delivery.id,
-                at if early and at else moved.wake_at or moved.status_at,
-            )
+        if moved and at:  # before its date there is something to prepare
+            await engine.wake(conn, "publish" if moved.wake_at == at else "prepare", delivery.id, at)
         await wake_what_waited(engine, conn, delivery)
     log.info("later", delivery=delivery.id, reason=error.code, why=error.sentence, at=str(at))
 
@@ -227,12 +227,12 @@ def _again_at(engine: Engine, delivery: Delivery, error: PublishError, now: date
     return now + timedelta(seconds=wish)
 
 
-def backoff(first_s: float, times: int, *, of: int | None = None) -> float:
+def backoff(first_s: float, times: int, *, of: int) -> float:
     """Doubles up to an hour, a quarter to and fro: by chance, and alike for all `of` one account, whose posts come back in
     the order in which they failed.
     """
-    pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, 20))
-    chance = random.Random() if of is None else random.Random(f"{of} {times}")  # noqa: S311 spreads load, guards nothing
+    pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, MOST_DOUBLINGS))
+    chance = random.Random(f"{of} {times}")  # noqa: S311 spreads load, guards nothing
     return pause * chance.uniform(0.75, 1.25)
 
 

@@ -60,7 +60,7 @@ async def _prepare(engine: Engine, delivery_id: int) -> Delivery | None:
     except ClaimLost:
         return None
     except PublishError as error:
-        await outcomes.could_not(engine, delivery, claim, error, story="prepare")
+        await outcomes.could_not(engine, delivery, claim, error)
     except asyncio.CancelledError:
         await _hand_back(engine, delivery, claim)
         raise
@@ -68,7 +68,7 @@ async def _prepare(engine: Engine, delivery_id: int) -> Delivery | None:
         raise  # no fault of the network's: the lease runs out, and the sweep hands it to whoever can write again
     except Exception as error:
         log.exception("preparing ended unexpectedly", delivery=delivery.id)
-        await outcomes.could_not(engine, delivery, claim, outcomes.unmapped(error), story="prepare")
+        await outcomes.could_not(engine, delivery, claim, outcomes.unmapped(error))
     return None
 
 
@@ -77,7 +77,7 @@ async def _when_there_is_room(engine: Engine, delivery_id: int) -> None:
     async with db.async_transaction(engine.pool) as conn:
         timing = await turns.timing(conn, delivery_id, engine.settings)
         if timing:
-            pause_s = outcomes.backoff(room_s(timing.lateness_s), 0)
+            pause_s = outcomes.backoff(room_s(timing.lateness_s), 0, of=delivery_id)
             await _come_back(engine, conn, timing, timing.now + timedelta(seconds=pause_s))
 
 

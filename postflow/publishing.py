@@ -306,7 +306,7 @@ async def _in_time(committing: Coroutine[Any, Any, Receipt], departure: leaving.
     """Raises Retry when the time was over before anything had left, OutcomeUnknown when the answer takes too long."""
     try:
         with leaving.by(departure):
-            async with asyncio.timeout_at(departure.loop_s):
+            async with asyncio.timeout(departure.left_s):
                 return await committing
     except TimeoutError:
         raise answers.lost("no answer in time") if departure.has_left else answers.never_left() from None

@@ -13,39 +13,37 @@ from pydantic import BaseModel, ValidationError
 from postflow import access, arrows, db, due, leaving, notices, outcomes, outgoing, restoring
 from postflow.engine import DATABASE_GONE, Engine
 from postflow.errors import PublishError, Refused, Retry
-from postflow.models import Attempt, Delivery, Found, LookAgain, SafeToResend, Undecidable, Verdict
+from postflow.models import Attempt, Delivery, Found, LookAgain, SafeToResend, Undecidable
 from postflow.platforms.base import Platform
 
 log = structlog.stdlib.get_logger("postflow.reconciling")
 
 #: A look may last as long as so many requests, and ends so long before its lease does.
-LOOK_LEASE_REQUESTS, LOOK_MARGIN_S = 4, 5.0
-#: Between two looks whether the part before it is found out.
-PART_S = 30.0
+LOOK_REQUESTS, LOOK_MARGIN_S = 4, 5.0
+#: Between two looks: whether the part before it is found out, after another was found to be it, and where nothing else says.
+PART_S, TAKEN_S, AGAIN_S = 30.0, 30.0, 600.0
+#: After so long what nobody could look up is its person's to decide.
+LONGEST = timedelta(days=1)
 
 
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     """Asks the network whether it went out. Returns the row when it is decided."""
     claim = secrets.token_hex(8)
-    lease_s = engine.settings.request_timeout_s * LOOK_LEASE_REQUESTS
+    look_s = engine.settings.request_timeout_s * LOOK_REQUESTS
     async with engine.pool.connection() as conn:
-        delivery = await arrows.claim_to_look(conn, delivery_id, claim, lease_s)
+        delivery = await arrows.claim_to_look(conn, delivery_id, claim, look_s + LOOK_MARGIN_S)
         if delivery is None:
             return None
-        known = await _known(engine, conn, delivery)
-        comes_later = await due.waits_for_its_part_before(conn, delivery)
+        comes_later, now = await due.waits_for_its_part_before(conn, delivery), await db.async_now(conn)
     if comes_later:
-        return await _decided(engine, delivery, claim, _after_the_part_before(delivery, known.now))
-    began = asyncio.get_running_loop().time()
+        return await _decided(engine, delivery, claim, _after_the_part_before(delivery, now))
     engine.reached("looking")
     try:
         platform, parcel = await outgoing.gathered(engine, delivery, with_data=False)
         staged = _staged(platform, delivery)
-        async with asyncio.timeout(lease_s - LOOK_MARGIN_S):
-            gathering = timedelta(seconds=asyncio.get_running_loop().time() - began)
-            attempt = known.model_copy(update={"now": known.now + gathering})
-            async with access.watched(engine, parcel.login):
-                verdict = await platform.reconcile(engine.http, parcel, staged, attempt)
+        attempt = await _known(engine, delivery)
+        async with asyncio.timeout(look_s), access.watched(engine, parcel.login):
+            verdict = await platform.reconcile(engine.http, parcel, staged, attempt)
         engine.reached("looked")
         if isinstance(verdict, Found):
             return await outcomes.published(engine, delivery, None, platform, parcel, verdict.receipt)
@@ -68,22 +66,28 @@ async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
         )
 
 
-async def _known(engine: Engine, conn: AsyncConnection, delivery: Delivery) -> Attempt:
-    sent_at = delivery.sent_at or delivery.status_at
-    theirs_s = leaving.timeout_s(await due.longest_lease_s(conn, delivery))
-    return Attempt(
-        attempt_no=delivery.attempt_no,
-        first_sent_at=delivery.first_sent_at or sent_at,
-        sent_at=sent_at,
-        looks=delivery.looks,
-        absent_looks=delivery.absent_looks,
-        first_absent_at=delivery.first_absent_at,
-        error_code=delivery.error_code or "",
-        still_ours_s=leaving.still_ours_s(max(theirs_s, engine.settings.request_timeout_s)),
-        taken_remote_ids=await due.taken_remote_ids(conn, delivery),
-        rivalled=await due.is_rivalled(conn, delivery),
-        now=await db.async_now(conn),
-    )
+async def _known(engine: Engine, delivery: Delivery) -> Attempt:
+    assert delivery.first_sent_at, "the table keeps it of each that is unknown"
+    async with engine.pool.connection() as conn:
+        theirs_s = leaving.timeout_s(await due.longest_lease_s(conn, delivery))
+        return Attempt(
+            attempt_no=delivery.attempt_no,
+            first_sent_at=delivery.first_sent_at,
+            sent_at=_sent_at(delivery),
+            looks=delivery.looks,
+            absent_looks=delivery.absent_looks,
+            first_absent_at=delivery.first_absent_at,
+            error_code=delivery.error_code or "",
+            still_ours_s=leaving.still_ours_s(max(theirs_s, engine.settings.request_timeout_s)),
+            taken_remote_ids=await due.taken_remote_ids(conn, delivery),
+            rivalled=await due.is_rivalled(conn, delivery),
+            now=await db.async_now(conn),
+        )
+
+
+def _sent_at(delivery: Delivery) -> datetime:
+    assert delivery.sent_at, "the table keeps it of each that is unknown"
+    return delivery.sent_at
 
 
 def _staged(platform: Platform, delivery: Delivery) -> BaseModel:
@@ -97,17 +101,19 @@ def _staged(platform: Platform, delivery: Delivery) -> BaseModel:
     return staged
 
 
-def _after_the_part_before(delivery: Delivery, now: datetime) -> Verdict:
+def _after_the_part_before(delivery: Delivery, now: datetime) -> LookAgain | Undecidable:
     """Only what the part before is known as tells which status would be this one."""
-    if now - (delivery.sent_at or delivery.status_at) > timedelta(days=1):
+    if now - _sent_at(delivery) > LONGEST:
         return Undecidable(
             why=f"{restoring.SENTENCE} For a day it was not found out what became of the part before it."
         )
     return LookAgain(in_s=PART_S, why="The part before it is looked up first.")
 
 
-async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verdict) -> Delivery | None:
-    if isinstance(verdict, SafeToResend | Undecidable) and delivery.error_code == restoring.RESTORED:
+async def _decided(
+    engine: Engine, delivery: Delivery, claim: str, verdict: SafeToResend | LookAgain | Undecidable
+) -> Delivery | None:
+    if not isinstance(verdict, LookAgain) and delivery.error_code == restoring.RESTORED:
         verdict = Undecidable(why=restoring.NOT_FOUND)
     async with db.async_transaction(engine.pool) as conn:
         if isinstance(verdict, LookAgain):
@@ -121,32 +127,34 @@ async def _decided(engine: Engine, delivery: Delivery, claim: str, verdict: Verd
             )
             return await _attention(engine, conn, delivery, claim, "never_answered", why)
         if isinstance(verdict, SafeToResend):
-            pause_s = outcomes.backoff(engine.settings.backoff_s, delivery.faults - 1) if delivery.faults else None
+            at = await db.async_now(conn)
+            if delivery.faults:
+                at += timedelta(
+                    seconds=outcomes.backoff(engine.settings.backoff_s, delivery.faults - 1, of=delivery.account_id)
+                )
             moved = await arrows.send_again(
                 conn,
                 delivery.id,
                 claim,
-                not_before=await db.async_now(conn) + timedelta(seconds=pause_s) if pause_s else None,
+                not_before=at,
                 new_key=verdict.new_key,
                 restage=verdict.restage,
                 settled=verdict.settled,
                 sentence=f"{verdict.why} Sending it again.",
             )
             if moved:
-                await engine.wake(conn, "publish", delivery.id, moved.wake_at or moved.status_at)
+                await engine.wake(conn, "publish", delivery.id, at)
             return moved
-        why = verdict.why if not isinstance(verdict, Found) else ""
-        return await _attention(engine, conn, delivery, claim, "undecidable", why)
+        return await _attention(engine, conn, delivery, claim, "undecidable", verdict.why)
 
 
 async def _cannot_look(engine: Engine, delivery: Delivery, claim: str, error: PublishError) -> Delivery | None:
     """A dead token cannot read: look again once the account is back, and ask the person after a day."""
     async with db.async_transaction(engine.pool) as conn:
         now = await db.async_now(conn)
-        waited = now - (delivery.sent_at or delivery.status_at)
-        if isinstance(error, Refused) or waited > timedelta(days=1):
+        if isinstance(error, Refused) or now - _sent_at(delivery) > LONGEST:
             return await _attention(engine, conn, delivery, claim, error.code, error.sentence)
-        at = now + timedelta(seconds=getattr(error, "retry_in_s", None) or 600)
+        at = now + timedelta(seconds=getattr(error, "retry_in_s", None) or AGAIN_S)
         if await arrows.look_again(conn, delivery.id, claim, at, absent=None, sentence=error.sentence):
             await engine.wake(conn, "reconcile", delivery.id, at)
     return None
@@ -178,9 +186,9 @@ async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
 
 def _taken() -> Retry:
     return Retry(
-        "Another post with the same words was found to be the one on the network; looking once more.", retry_in_s=30
+        "Another post with the same words was found to be the one on the network; looking once more.", retry_in_s=TAKEN_S
     )
 
 
 def _slow() -> Retry:
-    return Retry("The network was too slow to be looked through; looking again later.", retry_in_s=600)
+    return Retry("The network was too slow to be looked through; looking again later.", retry_in_s=AGAIN_S)

@@ -58,12 +58,7 @@ async def ask(
     except leaving.TooLate:
         raise never_left() from None
     except (*NOT_SENT, httpx.InvalidURL) as error:
-        raise Retry(
-            "The server cannot be reached.",
-            code="unreachable",
-            next_step="It is tried again by itself.",
-            detail=_name(error),
-        ) from None
+        raise Retry("The server cannot be reached.", code="unreachable", detail=_name(error)) from None
     except httpx.HTTPError as error:
         if commit:
             raise lost(_name(error)) from None

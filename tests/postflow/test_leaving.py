@@ -107,10 +107,10 @@ def test_time_is_over_when_any_clock_says_so(moves: tuple[float, ...]) -> None:
     departure = leaving.Departure(30, clocks)
     for clock in clocks:
         clock.now += 29
-    assert not departure.is_over
+    assert departure.left_s == 1
     for clock, moved in zip(clocks, moves, strict=True):
         clock.now += moved - 29
-    assert departure.is_over
+    assert departure.left_s == -1
 
 
 def test_every_clock_of_this_machine_is_asked() -> None:
@@ -122,6 +122,13 @@ def test_every_clock_of_this_machine_is_asked() -> None:
 def test_a_request_is_ours_for_twice_its_timeout_and_the_road(timeout_s: float, ours_s: float) -> None:
     """Looks that come earlier prove nothing; docs/lifecycle.md says 65 seconds, as shipped."""
     assert leaving.still_ours_s(timeout_s) == ours_s
+
+
+@pytest.mark.parametrize("timeout_s", [0.5, 30])
+def test_a_lease_outlasts_its_request_and_tells_how_long_that_may_take(timeout_s: float) -> None:
+    """Who looks for it knows only the lease, and reckons with the time that its sender had."""
+    assert leaving.lease_s(timeout_s) == timeout_s + leaving.LATE_S
+    assert leaving.timeout_s(leaving.lease_s(timeout_s)) == timeout_s
 
 
 # -- in time or not at all -----------------------------------------------------------------------------------------
@@ -233,6 +240,24 @@ async def test_a_look_up_that_took_too_long_sends_nothing(port: tuple[int, list[
 
 async def test_what_leaves_in_time_is_answered(port: tuple[int, list[bytes]]) -> None:
     assert (await posted(port[0])).status_code == 200
+
+
+async def test_what_follows_a_departure_is_not_bound_by_it(port: tuple[int, list[bytes]]) -> None:
+    with leaving.by(leaving.Departure(-1)):
+        pass
+    async with net.commit_client(settings()) as http:
+        assert (await http.post(f"https://127.0.0.1:{port[0]}/", json={"a": 1})).status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system cannot bound what its kernel holds")
+@pytest.mark.parametrize(("timeout_s", "kernel_ms"), [(5, 5000), (0.3334, 334)])
+async def test_the_kernel_gives_up_when_we_do(
+    timeout_s: float, kernel_ms: int, port: tuple[int, list[bytes]]
+) -> None:
+    async with net.commit_client(settings(request_timeout_s=timeout_s)) as http:
+        async with http.stream("POST", f"https://127.0.0.1:{port[0]}/", json={"a": 1}) as answer:
+            kept = answer.extensions["network_stream"].get_extra_info("socket")
+            assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel_ms
 
 
 # -- nothing arrives after it was given up -------------------------------------------------------------------------
