@@ -8,15 +8,15 @@ Nothing in the checkout is written but docs/mutants.json and what `.gitignore` n
 
 import argparse
 import functools
-import importlib.abc
-import importlib.machinery
+import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +50,10 @@ UNSEEN = ("unnoticed", "no test")
 MOST_TESTS, LONGEST_S = 40, 120
 #: What tests need beside PostFlow takes a second to import: once, not for every change.
 BEFOREHAND = (
-    "alembic.command", "argon2", "croniter", "cryptography.fernet", "flask", "h11", "httpx", "PIL.Image", "procrastinate",
-    "prometheus_client", "psycopg_binary", "psycopg_pool", "pydantic_settings", "regex", "sqlalchemy", "structlog",
+    "_hypothesis_pytestplugin", "alembic.command", "anyio.pytest_plugin", "argon2", "certifi", "croniter",
+    "cryptography.fernet", "flask", "h11", "httpcore", "httpx", "hypothesis", "PIL.Image", "procrastinate",
+    "prometheus_client", "psycopg_binary", "psycopg_pool", "pydantic_settings", "pytest", "pytest_asyncio", "regex",
+    "respx", "sqlalchemy", "structlog", "time_machine", "unittest.mock", "xdist.plugin",
 )  # fmt: skip
 
 
@@ -116,12 +118,13 @@ def _tried(module: str, change: Change, tests: list[str]) -> str:
     if not tests:
         return "no test"
     name = f"postflow.{module.replace('/', '.')}"
-    said = Path(f"/tmp/postflow-mutants-{os.getpid()}.txt")
+    home = Path(tempfile.mkdtemp(prefix="postflow-mutants-"))
+    said = home / "said.txt"
 
     def run() -> int:
         import pytest
 
-        sys.meta_path.insert(0, _Changed(name, change.source))
+        _put_in_place(name, change.source, home)
         return pytest.main(
             ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", "--timeout=40", *tests]
         )
@@ -136,22 +139,28 @@ def _tried(module: str, change: Change, tests: list[str]) -> str:
         by = next((line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "what imports it")
         return f"noticed by {by}"
     finally:
-        said.unlink(missing_ok=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
-class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports the changed text in the module's place."""
+#: Imports the changed text in the module's place: here, and in whatever process a test starts.
+IMPORTS_IT = """
+import importlib.util, sys
+class Changed:
+    @staticmethod
+    def find_spec(name, *_):
+        return importlib.util.spec_from_file_location(name, {file!r}) if name == {name!r} else None
+sys.meta_path.insert(0, Changed)
+"""
 
-    def __init__(self, name: str, source: str) -> None:
-        self.name, self.source = name, source
 
-    def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self.name:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, origin=f"{fullname} (changed)")
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        exec(compile(self.source, f"{self.name} (changed)", "exec"), module.__dict__)
+def _put_in_place(name: str, source: str, home: Path) -> None:
+    changed = home / "changed.py"
+    changed.write_text(source)
+    (home / "importing_what_is_changed.py").write_text(IMPORTS_IT.format(file=str(changed), name=name))
+    (home / "sitecustomize.py").write_text("import importing_what_is_changed")
+    os.environ["PYTHONPATH"] = str(home)
+    sys.path.append(str(home))
+    importlib.import_module("importing_what_is_changed")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------

@@ -186,7 +186,8 @@ async def _hand_back(engine: Engine, delivery: Delivery, claim: str) -> None:
 
 def _taken() -> Retry:
     return Retry(
-        "Another post with the same words was found to be the one on the network; looking once more.", retry_in_s=TAKEN_S
+        "Another post with the same words was found to be the one on the network; looking once more.",
+        retry_in_s=TAKEN_S,
     )
 
 

@@ -46,7 +46,9 @@ def jobs(db: psycopg.Connection) -> list[tuple[str, int, datetime]]:
 
 def row(db: psycopg.Connection, delivery: Delivery) -> Delivery:
     with db.cursor(row_factory=psycopg.rows.class_row(Delivery)) as cursor:
-        found = cursor.execute(f"SELECT {arrows.COLUMNS} FROM deliveries WHERE id = %s".encode(), [delivery.id]).fetchone()
+        found = cursor.execute(
+            f"SELECT {arrows.COLUMNS} FROM deliveries WHERE id = %s".encode(), [delivery.id]
+        ).fetchone()
     assert found
     return found
 
@@ -74,7 +76,9 @@ async def test_a_link_that_the_answer_left_out_is_asked_for_and_is_no_condition(
         " permalink = NULL"
     )
     platform, parcel = await outgoing.gathered(engine, out, with_data=False)
-    receipt = Receipt(remote_id=out.remote_id, permalink="https://elsewhere.example/1" if answered == "with its link" else None)
+    receipt = Receipt(
+        remote_id=out.remote_id, permalink="https://elsewhere.example/1" if answered == "with its link" else None
+    )
     if answered == "without any id":
         receipt = Receipt(remote_id=None)
     if answered == "without, and it is not told":
@@ -112,7 +116,9 @@ async def test_what_the_network_left_out_is_told_to_its_person(
     assert db.execute("SELECT kind FROM notices").fetchall() == ([("delivery-incomplete",)] if shortfall else [])
 
 
-@pytest.mark.parametrize(("found", "sentence"), [(True, "Found on the network: it had gone out."), (False, "Published.")])
+@pytest.mark.parametrize(
+    ("found", "sentence"), [(True, "Found on the network: it had gone out."), (False, "Published.")]
+)
 async def test_its_story_tells_what_was_found_from_what_was_answered(
     found: bool, sentence: str, db: psycopg.Connection, engine: Engine, ada: int, account: int
 ) -> None:
@@ -251,7 +257,9 @@ async def test_waiting_as_long_as_the_network_wishes_spends_no_attempt(
     assert (now.status, now.faults, now.pauses) == ("scheduled", faults, pauses)
     assert now.not_before and (now.not_before - now.status_at).total_seconds() > pause_s - 20
     assert jobs(db) == [("publish", sent.id, now.not_before)]
-    held = db.execute("SELECT throttled_until, uploads_throttled_until FROM accounts WHERE id = %s", [account]).fetchone()
+    held = db.execute(
+        "SELECT throttled_until, uploads_throttled_until FROM accounts WHERE id = %s", [account]
+    ).fetchone()
     assert held == (now.not_before if waits else None, None)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -251,13 +252,16 @@ async def test_what_follows_a_departure_is_not_bound_by_it(port: tuple[int, list
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system cannot bound what its kernel holds")
 @pytest.mark.parametrize(("timeout_s", "kernel_ms"), [(5, 5000), (0.3334, 334)])
-async def test_the_kernel_gives_up_when_we_do(
+async def test_the_kernel_gives_up_when_we_do_and_keeps_nothing_of_what_we_give_up(
     timeout_s: float, kernel_ms: int, port: tuple[int, list[bytes]]
 ) -> None:
-    async with net.commit_client(settings(request_timeout_s=timeout_s)) as http:
-        async with http.stream("POST", f"https://127.0.0.1:{port[0]}/", json={"a": 1}) as answer:
-            kept = answer.extensions["network_stream"].get_extra_info("socket")
-            assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel_ms
+    async with (
+        net.commit_client(settings(request_timeout_s=timeout_s)) as http,
+        http.stream("POST", f"https://127.0.0.1:{port[0]}/", json={"a": 1}) as answer,
+    ):
+        kept = answer.extensions["network_stream"].get_extra_info("socket")
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == kernel_ms
+        assert struct.unpack("ii", kept.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
 
 
 # -- nothing arrives after it was given up -------------------------------------------------------------------------
