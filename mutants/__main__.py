@@ -125,9 +125,7 @@ def _tried(module: str, change: Change, tests: list[str]) -> str:
         import pytest
 
         _put_in_place(name, change.source, home)
-        return pytest.main(
-            ["-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no", "--timeout=40", *tests]
-        )
+        return pytest.main([*covering.QUIETLY, "-x", "--tb=no", "--timeout=40", *tests])
 
     try:
         code = _in_a_child(run, LONGEST_S, said)

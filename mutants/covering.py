@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 import coverage
 import pytest
 
+#: In the order of the file, nothing written beside it; pytest's own plugins are imported before it begins.
+QUIETLY = (
+    "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning",
+)  # fmt: skip
 #: No test that takes longer is asked.
 SLOWER_THAN_S = 15.0
 
@@ -61,7 +65,7 @@ def measure(tests: str, into: Path) -> None:
     measured = coverage.Coverage(data_file=None, include=["postflow/*"])
     measured.start()
     contexts = _Contexts(measured)
-    pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=line", tests], plugins=[contexts])
+    pytest.main([*QUIETLY, "--tb=line", tests], plugins=[contexts])
     measured.stop()
     data, here, known = measured.get_data(), Path.cwd(), read(into)
     usable = {test for test, takes_s in contexts.takes_s.items() if takes_s < SLOWER_THAN_S}

@@ -57,7 +57,7 @@ async def due(conn: AsyncConnection) -> list[int]:
         """,
         {"again_s": AGAIN_S, "batch": dates.BATCH},
     )
-    return [row[0] for row in await rows.fetchall()]
+    return [delivery_id for (delivery_id,) in await rows.fetchall()]
 
 
 async def recheck(engine: Engine, delivery_id: int) -> None:
@@ -94,8 +94,8 @@ async def _looked(
         attempt_no=delivery.attempt_no,
         first_sent_at=planned.since,
         sent_at=planned.since,
-        looks=0,
-        absent_looks=0,
+        looks=planned.looks,
+        absent_looks=planned.looks,
         first_absent_at=None,
         taken_remote_ids=taken | {delivery.remote_id or ""},
         rivalled=rivalled,
@@ -114,8 +114,9 @@ async def _done(engine: Engine, planned: Recheck, delivery: Delivery, double: Re
             return
         theirs, ours = double.permalink or double.remote_id, delivery.permalink or delivery.remote_id
         sentence = f"It seems to be on the account twice: {ours} and {theirs}. Delete one of them there."
-        if await tell(conn, delivery.id, sentence):
-            await notices.out_twice(conn, engine.settings, delivery, sentence)
+        if not await tell(conn, delivery.id, sentence):
+            return
+        await notices.out_twice(conn, engine.settings, delivery, sentence)
     log.warning("out twice", delivery=delivery.id, ours=ours, theirs=theirs)
 
 

@@ -69,15 +69,14 @@ async def hold_overdue(settings: Settings) -> int:
 
 
 async def _is_ours(conn: AsyncConnection) -> bool:
-    row = await (await conn.execute("SELECT EXISTS (SELECT FROM lineage WHERE mark = postflow_lineage())")).fetchone()
-    return bool(row and row[0])
+    found = await conn.execute("SELECT FROM lineage WHERE mark = postflow_lineage()")
+    return found.rowcount == 1
 
 
 async def _lock(conn: AsyncConnection) -> datetime:
     """When this history was last seen. Whoever else has noticed waits here and then finds it done."""
-    row = await (await conn.execute("SELECT seen_at FROM lineage FOR UPDATE")).fetchone()
-    assert row, "the lineage table always has its one row"
-    return row[0]
+    [(seen_at,)] = await (await conn.execute("SELECT seen_at FROM lineage FOR UPDATE")).fetchall()
+    return seen_at
 
 
 async def _begin(conn: AsyncConnection, settings: Settings, *, long: bool) -> int:

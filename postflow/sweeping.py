@@ -40,9 +40,9 @@ async def sweep(engine: Engine) -> dict[str, int]:
 
 async def _lose_sending(engine: Engine) -> int:
     async with db.async_transaction(engine.pool) as conn:
-        now = await db.async_now(conn)
-        lost = await due.lose_sending(conn, now + timedelta(seconds=engine.settings.settle_s))
-        return await _wake(conn, [("reconcile", row, row.wake_at or now) for row in lost])
+        look_at = await db.async_now(conn) + timedelta(seconds=engine.settings.settle_s)
+        lost = await due.lose_sending(conn, look_at)
+        return await _wake(conn, [("reconcile", row, look_at) for row in lost])
 
 
 async def _drop_preparing(engine: Engine) -> int:

@@ -263,12 +263,6 @@ async def test_after_a_long_gap_what_is_not_found_is_left_to_its_person_who_hear
     assert sandbox.ledger.times_published("perhaps out in other words") == 0
 
 
-async def test_a_sweep_keeps_up_when_this_history_was_last_seen(db: psycopg.Connection, engine: Engine) -> None:
-    db.execute("UPDATE lineage SET seen_at = now() - interval '2 hours'")
-    await sweeping.sweep(engine)
-    assert db.execute("SELECT seen_at > now() - interval '1 minute' FROM lineage").fetchone() == (True,)
-
-
 def test_it_is_refused_while_a_worker_runs(
     settings: config.Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
