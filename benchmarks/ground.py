@@ -17,7 +17,8 @@ from typing import NamedTuple
 import psycopg
 import psycopg.conninfo
 
-from postflow import embedded, migrate
+from postflow.dev import embedded_postgres
+from postflow.operations import migrate
 from tests import servers
 
 #: Takes our changes to Procrastinate's queue away again: the same tables for both, the queue as it ships.
@@ -113,9 +114,9 @@ _open = contextlib.ExitStack()
 
 
 @functools.cache
-def _server() -> embedded.EmbeddedPostgres:
+def _server() -> embedded_postgres.EmbeddedPostgres:
     servers.use_the_named()
-    return _open.enter_context(embedded.ephemeral(careless=False))
+    return _open.enter_context(embedded_postgres.ephemeral(careless=False))
 
 
 def close() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from postflow import publishing
 from postflow.engine import Engine
+from postflow.publishing import sending
 from worker import engine
 
 _DUE = """
@@ -32,7 +32,7 @@ async def publish_what_is_due(ready: Engine) -> None:
     async with ready.pool.connection() as conn:
         due = await (await conn.execute(_DUE)).fetchall()
     for (delivery_id,) in due:
-        await publishing.publish(ready, delivery_id)
+        await sending.publish(ready, delivery_id)
 
 
 if __name__ == "__main__":

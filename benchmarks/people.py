@@ -14,8 +14,12 @@ from PIL import Image
 from pydantic import SecretStr
 
 from benchmarks import ground, world
-from postflow import accounts, config, media, net, platforms, scheduling, servers, users, waking
+from postflow import config, jobs, platforms, users
+from postflow.accounts import accounts, servers
+from postflow.http import clients
+from postflow.media import media
 from postflow.models import Attachment, Content, Credentials, NewPost, Profile
+from postflow.posts import scheduling
 
 #: Networks and how many accounts on each. Half of the first ones publish text alone, all others pictures.
 ACCOUNTS = (("mastodon", 8), ("pixelfed", 4), ("instagram", 4))
@@ -55,7 +59,7 @@ async def _connected(
 ) -> list[int]:
     ids = []
     base_url = "" if name == "instagram" else box.urls[name]
-    async with net.client(settings) as http:
+    async with clients.client(settings) as http:
         servers.save(conn, await platforms.get(name).server(http, base_url))
         for number in range(count):
             asked = {"instance": name, "handle": f"bench{number}x{secrets.token_hex(4)}"}
@@ -125,7 +129,7 @@ def write(conn: psycopg.Connection, settings: config.Settings, dates: Sequence[d
         )
         with conn.transaction():
             stored = scheduling.schedule(conn, user_id, new, now=ground.now(conn), settings=settings)
-            waking.publish_later(conn, stored.deliveries)
+            jobs.publish_later(conn, stored.deliveries)
         made.append(Post(stored.deliveries[0].id, text, date, _NETWORKS[place], pictured))
     return made
 

@@ -4,7 +4,7 @@ import os
 
 from procrastinate import App, PsycopgConnector
 
-from postflow import preparing, publishing
+from postflow.publishing import preparing, sending
 from worker import engine
 
 app = App(connector=PsycopgConnector(conninfo=os.environ.get("DATABASE_URL", "")))
@@ -17,4 +17,4 @@ async def prepare(delivery_id: int) -> None:
 
 @app.task(name="publish", queue="posts")
 async def publish(delivery_id: int) -> None:
-    await publishing.publish(await engine.ready(), delivery_id)
+    await sending.publish(await engine.ready(), delivery_id)

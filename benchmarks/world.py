@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from postflow import children
+from postflow.dev import child_processes
 
 _PAGES = ("-m", "gunicorn", "--config", "python:web.gunicorn", "--workers", "1")
 _QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -34,7 +34,7 @@ class Box(NamedTuple):
 def sandbox() -> Iterator[Box]:
     for _ in range(5):  # ports follow on one another, and one of them may be taken
         port = 20_000 + secrets.randbelow(12_000)
-        running = children.start(
+        running = child_processes.start(
             [sys.executable, "-m", "sandbox", "--port", str(port)],
             dies_by=signal.SIGKILL,
             stdout=subprocess.PIPE,
@@ -83,7 +83,9 @@ def running(arguments: Sequence[str], count: int, environ: dict[str, str]) -> It
         try:
             for _ in range(count):
                 command = [sys.executable, *arguments]
-                processes.append(children.start(command, dies_by=signal.SIGKILL, env=environ, stdout=said, stderr=said))
+                processes.append(
+                    child_processes.start(command, dies_by=signal.SIGKILL, env=environ, stdout=said, stderr=said)
+                )
             time.sleep(4)
             yield
             assert all(process.poll() is None for process in processes), f"a process ended by itself: {arguments}"
@@ -102,7 +104,7 @@ def pages(environ: dict[str, str]) -> Iterator[None]:
     """The web app at its public address: Instagram is sent links, and fetches the pictures from there."""
     url = environ["POSTFLOW_PUBLIC_URL"]
     command = [sys.executable, *_PAGES, "--bind", url.removeprefix("http://"), "web.app:create_app()"]
-    gunicorn = children.start(command, dies_by=signal.SIGTERM, env=environ, **_QUIET)
+    gunicorn = child_processes.start(command, dies_by=signal.SIGTERM, env=environ, **_QUIET)
     try:
         _wait_until_it_answers(f"{url}/healthz", gunicorn)
         yield

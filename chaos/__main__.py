@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from chaos import ending, evidence, havoc, people, plan, stage, verdict
+from chaos import drain, evidence, execution, people, plan, stage, verdict
 
 
 @click.command()
@@ -29,26 +29,26 @@ def main(
     length_s = minutes * 60 if minutes else max(30.0, deliveries / 7, kills * 2.4)
     seed = secrets.randbelow(10**6) if seed is None else seed
     drawn = plan.draw(seed, deliveries=deliveries, kills=kills, restarts=restarts, length_s=length_s)
-    havoc.to_stderr(
+    execution.to_stderr(
         f"python3 run.py chaos --seed {seed} --deliveries {deliveries} --kills {kills} --restarts {restarts}"
         f" --workers {workers} --minutes {length_s / 60:g}"
     )
-    reached = run(drawn, workers, havoc.to_stderr)
+    reached = run(drawn, workers, execution.to_stderr)
     tell(reached)
     if as_json:
         click.echo(json.dumps(reached.figures()))
     sys.exit(not reached.well)
 
 
-def run(drawn: plan.Plan, workers: int, say: havoc.Say) -> verdict.Verdict:
+def run(drawn: plan.Plan, workers: int, say: execution.Say) -> verdict.Verdict:
     say(f"{drawn.deliveries} deliveries to {len(drawn.accounts)} accounts in {drawn.length_s:.0f} s")
     with stage.built() as built:
         say(f"logs of workers and pages in {built.home}, removed when all is well")
         everybody = people.People(built, drawn)
         everybody.move_in()
         everybody.write_all()
-        havoc.wreak(built, drawn, everybody, workers, say)
-        left = ending.let_it_end(built, everybody, say)
+        execution.wreak(built, drawn, everybody, workers, say)
+        left = drain.let_it_end(built, everybody, say)
         built.end()
         reached = verdict.Verdict(evidence.gathered(built, drawn, everybody, left))
     if reached.well:

@@ -10,7 +10,7 @@ from typing import LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
-from postflow import embedded
+from postflow.dev import embedded_postgres
 
 _SETTING = "chaos.ahead_s"
 _CLOCKS: dict[LiteralString, LiteralString] = {
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     ahead_s: float
 
 
-def install(postgres: embedded.EmbeddedPostgres) -> None:
+def install(postgres: embedded_postgres.EmbeddedPostgres) -> None:
     """Before anything else is made there, so that all defaults mean this clock."""
     step(postgres, 0)
     with psycopg.connect(postgres.url(), autocommit=True) as conn:
@@ -62,7 +62,7 @@ def _activity(conn: psycopg.Connection) -> sql.Composed:
     )
 
 
-def step(postgres: embedded.EmbeddedPostgres, ahead_s: float) -> Step:
+def step(postgres: embedded_postgres.EmbeddedPostgres, ahead_s: float) -> Step:
     """The last line of its kind in the server's settings counts."""
     with (postgres.data / "postgresql.conf").open("a") as settings:
         settings.write(f"{_SETTING} = '{ahead_s:g}'\n")

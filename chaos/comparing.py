@@ -9,7 +9,7 @@ from typing import NamedTuple
 from chaos.evidence import Evidence
 from chaos.people import Wish, marker
 from chaos.rows import MARKER, Row
-from postflow.preparing import MOST_DEATHS
+from postflow.publishing.preparing import MOST_DEATHS
 from sandbox.ledger import StatusEntry
 
 #: The web, or the database behind it, was away thrice when Meta came for a picture.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from psycopg.rows import class_row
 
-from chaos.ending import Left
+from chaos.drain import Left
 from chaos.people import People, Wish
 from chaos.plan import Plan
 from chaos.rows import Row, rows_of

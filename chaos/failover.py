@@ -9,18 +9,18 @@ import psycopg
 
 from chaos.people import People
 from chaos.stage import Stage
-from postflow import children, embedded
-from postflow.embedded import place
+from postflow.dev import child_processes, embedded_postgres
+from postflow.dev.embedded_postgres import place
 
 #: So many moments are lost at least, and until something was sent in them; a quiet time is not waited out.
 LOST_S, LONGEST_S = 1.0, 15.0
 _PATIENCE_S = 60
 
 
-class Replica(embedded.EmbeddedPostgres):
+class Replica(embedded_postgres.EmbeddedPostgres):
     """A copy of a running server that follows it until it is cut off."""
 
-    def __init__(self, home: Path, primary: embedded.EmbeddedPostgres) -> None:
+    def __init__(self, home: Path, primary: embedded_postgres.EmbeddedPostgres) -> None:
         super().__init__(home)
         self._place = place.prepare(self.home)
         try:
@@ -29,11 +29,11 @@ class Replica(embedded.EmbeddedPostgres):
             self._place.release()
             self._place = None
 
-    def _copy(self, primary: embedded.EmbeddedPostgres) -> None:
+    def _copy(self, primary: embedded_postgres.EmbeddedPostgres) -> None:
         host = primary.url().rpartition("host=")[2]
         command = [self._binaries().bindir / "pg_basebackup", "-h", host, "-U", "postflow", "-D", self.data]
         command += ["-R", "-c", "fast", "--wal-method=stream"]
-        said = children.output(command, cwd="/", **self._here.as_user)
+        said = child_processes.output(command, cwd="/", **self._here.as_user)
         if said.returncode:
             raise RuntimeError(f"the primary could not be copied: {said.stderr.strip()}")
 

@@ -19,10 +19,14 @@ from pydantic import SecretStr
 from chaos.plan import Deed, Plan, PlannedPost
 from chaos.rows import Row
 from chaos.stage import Stage
-from postflow import accounts, db, media, net, platforms, scheduling, servers, users, waking
+from postflow import db, jobs, platforms, users
+from postflow.accounts import accounts, servers
 from postflow.errors import PostFlowError
+from postflow.http import clients
+from postflow.media import media
 from postflow.models import Attachment, Content, Credentials, Media, NewPost, Profile
 from postflow.platforms.base import Platform
+from postflow.posts import scheduling
 
 _PLATFORM = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon", "akkoma": "mastodon"}
 _COLOURS = ("teal", "gold", "crimson")
@@ -87,7 +91,7 @@ class People:
 
     async def _servers(self) -> list[tuple[str, str, servers.Server]]:
         found = []
-        async with net.client(self._stage.settings) as http:
+        async with clients.client(self._stage.settings) as http:
             for instance in sorted(set(self._plan.accounts.values())):
                 platform: Platform = platforms.get(_PLATFORM.get(instance, instance))
                 base_url = "" if platform.name == "instagram" else self._stage.sandbox.url(instance)
@@ -140,7 +144,7 @@ class People:
             now=db.now(conn),
             settings=self._stage.settings,
         )
-        waking.publish_later(conn, made.deliveries)
+        jobs.publish_later(conn, made.deliveries)
         return made.posts[0].id
 
     def _new(self, post: PlannedPost, *, version: int) -> NewPost:
@@ -241,7 +245,7 @@ class People:
             now=db.now(conn),
             settings=self._stage.settings,
         )
-        waking.publish_later(conn, made.deliveries)
+        jobs.publish_later(conn, made.deliveries)
 
     def _move(self, conn: Connection, wish: Wish) -> None:
         now = db.now(conn)
@@ -254,14 +258,14 @@ class People:
             now=now,
             settings=self._stage.settings,
         )
-        waking.publish_later(conn, moved)
+        jobs.publish_later(conn, moved)
 
     def _publish_now(self, conn: Connection, wish: Wish) -> None:
         wish.post_date = db.now(conn)
         moved = scheduling.publish_now(
             conn, self._person(wish.post).user_id, self._posts[wish.post], now=wish.post_date
         )
-        waking.publish_later(conn, moved)
+        jobs.publish_later(conn, moved)
 
     def _cancel(self, conn: Connection, wish: Wish) -> None:
         stopped = scheduling.cancel(conn, self._person(wish.post).user_id, self._posts[wish.post])
@@ -274,7 +278,7 @@ class People:
         ).fetchall()
         for (delivery_id,) in rows:
             again = scheduling.retry(conn, self._person(wish.post).user_id, delivery_id, now=db.now(conn))
-            waking.publish_later(conn, again)
+            jobs.publish_later(conn, again)
 
 
 _DEEDS: dict[Deed, Callable[[People, Connection, Wish], None]] = {

@@ -22,12 +22,14 @@ from cryptography.fernet import Fernet
 
 from chaos import clocks
 from chaos.clocks import Step
-from chaos.crew import Crew, Process
 from chaos.faults import PAGE
 from chaos.plan import INSTANCES
 from chaos.troubles import DATABASE, Outage
 from chaos.wires import Wires
-from postflow import children, config, embedded, logs, migrate
+from chaos.workers import Crew, Process
+from postflow import config, logs
+from postflow.dev import child_processes, embedded_postgres
+from postflow.operations import migrate
 from sandbox import Sandbox
 
 _WEB = [sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn", "--workers", "1"]
@@ -46,7 +48,7 @@ class Unheard(NamedTuple):
 class Stage:
     def __init__(
         self,
-        postgres: embedded.EmbeddedPostgres,
+        postgres: embedded_postgres.EmbeddedPostgres,
         sandbox: Sandbox,
         wires: Wires,
         environment: dict[str, str],
@@ -108,19 +110,19 @@ class Stage:
         """So many statuses are out."""
         return self.sandbox.ledger.counts()["published"]
 
-    def restart_postgres(self, mode: embedded.StopMode) -> None:
+    def restart_postgres(self, mode: embedded_postgres.StopMode) -> None:
         self.postgres.restart(mode)
         self.restarted += 1
 
     def set_clock(self, ahead_s: float) -> None:
         self.steps.append(clocks.step(self.postgres, ahead_s))
 
-    def keep(self, server: embedded.EmbeddedPostgres, and_then: Callable[[], None]) -> None:
+    def keep(self, server: embedded_postgres.EmbeddedPostgres, and_then: Callable[[], None]) -> None:
         """Until everything is over."""
         self._kept.callback(and_then)
         self._kept.callback(server.stop)
 
-    def fail_over_to(self, server: embedded.EmbeddedPostgres) -> None:
+    def fail_over_to(self, server: embedded_postgres.EmbeddedPostgres) -> None:
         """The workers' wire leads to the new primary from now on."""
         self.postgres, self.socket = server, _socket_of(server)
         self.failovers += 1
@@ -179,7 +181,7 @@ class Stage:
 
     def _start(self, command: list[str], name: str) -> Process:
         with (self.home / f"{name}.log").open("ab") as log:
-            return children.start(
+            return child_processes.start(
                 command, dies_by=signal.SIGKILL, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
@@ -194,7 +196,7 @@ def built() -> Iterator[Stage]:
     home = Path(tempfile.mkdtemp(prefix="postflow-chaos-"))
     with (
         # Every commit is kept through a crash: what the run proves rests on it.
-        embedded.ephemeral(careless=False) as postgres,
+        embedded_postgres.ephemeral(careless=False) as postgres,
         Sandbox.start(port=0, keep_requests=2_000_000) as sandbox,
     ):
         clocks.install(postgres)
@@ -253,7 +255,7 @@ def _environment(database_url: str, sandbox: Sandbox) -> dict[str, str]:
     }
 
 
-def _socket_of(server: embedded.EmbeddedPostgres) -> Path:
+def _socket_of(server: embedded_postgres.EmbeddedPostgres) -> Path:
     return Path(server.url().rpartition("host=")[2]) / _SOCKET
 
 

@@ -1,6 +1,6 @@
 """How Alembic runs our revisions: one at a time even when several deploys start together.
 
-Called by `postflow migrate` (postflow/migrate.py), which hands over the database's URL.
+Called by `postflow migrate` (postflow/operations/migrate.py), which hands over the database's URL.
 """
 
 import time
@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy
 from alembic import context
 
-from postflow import db, sessions
+from postflow import db, session_limits
 
 #: Any number no other program uses for an advisory lock in the same database.
 LOCK_KEY = 7_305_081_122
@@ -17,7 +17,7 @@ LOCK_KEY = 7_305_081_122
 
 def run() -> None:
     url = context.config.attributes["database_url"]
-    with db.connect(url, sessions.MIGRATION) as lock_holder:
+    with db.connect(url, session_limits.MIGRATION) as lock_holder:
         wait_for_turn(lock_holder)
         # The lock lives in its own session, so a killed run lets go of it as soon as the server notices.
         engine = sqlalchemy.create_engine(
@@ -30,7 +30,7 @@ def run() -> None:
 
 
 def _in_transactions(url: str) -> psycopg.Connection:
-    conn = db.connect(url, sessions.MIGRATION)
+    conn = db.connect(url, session_limits.MIGRATION)
     conn.autocommit = False
     return conn
 

@@ -28,22 +28,27 @@ REASONS = Path("mutants/reasons.json")
 MAP = Path(".mutants-map.json")
 #: What decides, and the files of tests that are asked about it: none that kill processes or wait for timers.
 HEART = {
-    "leaving": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
-    "turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
-    "outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),
-    "reconciling": ("engine/test_reconciling", "engine/test_publishing", "engine/test_releases"),
-    "restoring": ("engine/test_restoring",),
-    "rechecking": ("engine/test_held",),
-    "due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
-    "publishing": ("engine/test_publishing", "engine/test_retries", "engine/test_turns", "engine/test_uploads_gone"),
-    "preparing": (
+    "http/deadline": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
+    "publishing/turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
+    "publishing/outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),
+    "publishing/reconciling": ("engine/test_reconciling", "engine/test_publishing", "engine/test_releases"),
+    "publishing/restoring": ("engine/test_restoring",),
+    "publishing/rechecking": ("engine/test_held",),
+    "publishing/due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
+    "publishing/sending": (
+        "engine/test_publishing",
+        "engine/test_retries",
+        "engine/test_turns",
+        "engine/test_uploads_gone",
+    ),
+    "publishing/preparing": (
         "engine/test_preparing",
         "engine/test_publishing_moments",
         "engine/test_budgets",
         "engine/test_room_for_others",
         "engine/test_queue_head_start",
     ),
-    "sweeping": ("engine/test_sweeping", "engine/test_sessions"),
+    "publishing/sweeping": ("engine/test_sweeping", "engine/test_sessions"),
 }
 UNSEEN = ("unnoticed", "no test")
 #: So many tests are asked about a change at most, the quickest first, and for so long.
@@ -168,9 +173,10 @@ class _server:
     """One database server for all, and one database with our tables to copy. PostFlow is forgotten again afterwards."""
 
     def __enter__(self) -> None:
-        from postflow import embedded, migrate
+        from postflow.dev import embedded_postgres
+        from postflow.operations import migrate
 
-        self.running = embedded.ephemeral()
+        self.running = embedded_postgres.ephemeral()
         server = self.running.__enter__()
         import psycopg
 

@@ -41,7 +41,7 @@ def main() -> None:
 def migrate(wait_s: float) -> None:
     """Bring the database up to date. Run it before new code starts; several at once are safe."""
     from postflow import config, db
-    from postflow import migrate as migrations
+    from postflow.operations import migrate as migrations
 
     url = config.load().database_url.get_secret_value()
     with _reached(url, wait_s) as conn:
@@ -61,7 +61,7 @@ def migrate(wait_s: float) -> None:
 @click.option("--bare", is_flag=True, help="Seed no demo people, accounts and posts.")
 def dev(port: int, sandbox_port: int, workers: int, bare: bool) -> None:
     """Run everything here: database, sandbox networks, pages and workers. Ctrl-C ends it all."""
-    from postflow import dev as development
+    from postflow.dev import command as development
 
     sys.exit(development.run(port=port, sandbox_port=sandbox_port, workers=workers, bare=bare))
 
@@ -71,7 +71,7 @@ def dev(port: int, sandbox_port: int, workers: int, bare: bool) -> None:
 @click.option("--data", type=click.Path(path_type=Path), help="Keep what was posted in this file.")
 def sandbox(port: int, data: Path | None) -> None:
     """Run only the pretended networks: Mastodon, Pixelfed and Instagram in a box."""
-    from postflow import dev as development
+    from postflow.dev import command as development
 
     development.become_sandbox(port, data)
 
@@ -99,9 +99,9 @@ def refresh_tokens() -> None:
     """Refresh every access token that is due for it, now. Exit with 1 when any failed."""
     import asyncio
 
-    from postflow import byhand
+    from postflow.publishing import manual
 
-    tally = asyncio.run(byhand.refresh_tokens(_ready()))
+    tally = asyncio.run(manual.refresh_tokens(_ready()))
     click.echo(str(tally))
     for failure in tally.failures:
         click.echo(f"{failure.handle}: {failure.sentence}")
@@ -114,7 +114,7 @@ def due(dry_run: bool) -> None:
     """Publish what is due or overdue, now. Safe beside running workers. Exit with 1 when any could not go out."""
     import asyncio
 
-    from postflow import byhand
+    from postflow.publishing import manual
 
     said = list[str]()
 
@@ -122,7 +122,7 @@ def due(dry_run: bool) -> None:
         said.append(line)
         click.echo(line)
 
-    failed = asyncio.run(byhand.publish_due(_ready(), say, dry_run=dry_run))
+    failed = asyncio.run(manual.publish_due(_ready(), say, dry_run=dry_run))
     if not said:
         click.echo("Nothing is due.")
     sys.exit(bool(failed))
@@ -131,7 +131,7 @@ def due(dry_run: bool) -> None:
 @main.command()
 def doctor() -> None:
     """Check the settings, the database and the workers, and say what to do about each fault."""
-    from postflow import doctor as checks
+    from postflow.operations import doctor as checks
 
     faults, colours = 0, {"ok": "green", "WARN": "yellow", "FAULT": "red"}
     for finding in checks.examine():
@@ -146,8 +146,9 @@ def restored() -> None:
     """Run once after restoring a backup, before workers start: what was due since is looked for, not sent again."""
     import asyncio
 
-    from postflow import db, restoring
-    from postflow import doctor as checks
+    from postflow import db
+    from postflow.operations import doctor as checks
+    from postflow.publishing import restoring
 
     settings = _ready()
     with db.connect(settings.database_url.get_secret_value()) as conn:
@@ -166,9 +167,9 @@ def restored() -> None:
 @click.argument("role", type=click.Choice(["worker"]))
 def health(role: str) -> None:
     """Exit with 0 while the worker of this machine or container lives and does not stand still, for its health check."""
-    from postflow import pulse
+    from postflow.operations import heartbeat
 
-    sign = pulse.sign()
+    sign = heartbeat.sign()
     click.echo(sign.sentence)
     sys.exit(not sign.well)
 

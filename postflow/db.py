@@ -1,7 +1,7 @@
 """Connections to the database: the only place that opens one.
 
 Pooled connections are in autocommit: a single statement is its own transaction, and whatever must happen
-together says so with `transaction`. Sessions run in UTC, within the bounds of `postflow.sessions`. Functions that take a
+together says so with `transaction`. Sessions run in UTC, within the bounds of `postflow.session_limits`. Functions that take a
 connection never commit.
 """
 
@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import scalar_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from postflow import errors, sessions
+from postflow import errors, session_limits
 
 #: The oldest and the newest PostgreSQL that are tried, by major version; docs/operations.md names them.
 OLDEST_SERVER, NEWEST_SERVER = 15, 18
@@ -59,7 +59,7 @@ def pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> Connecti
         database_url,
         min_size=min_size,
         max_size=max_size,
-        configure=functools.partial(_configure, kind=sessions.PAGE),
+        configure=functools.partial(_configure, kind=session_limits.PAGE),
         check=_check,
         timeout=PATIENCE_S,
         kwargs=_options(database_url),
@@ -74,7 +74,7 @@ def async_pool(database_url: str, *, max_size: int = 8, min_size: int = 1) -> As
         database_url,
         min_size=min_size,
         max_size=max_size,
-        configure=functools.partial(_configure_async, kind=sessions.JOB),
+        configure=functools.partial(_configure_async, kind=session_limits.JOB),
         check=_check_async,
         timeout=JOBS_PATIENCE_S,
         kwargs=_options(database_url),
@@ -90,7 +90,7 @@ def queue_pool(*, conninfo: str, **options: Any) -> AsyncConnectionPool:
     ours = {
         "min_size": QUEUE_CONNECTIONS,
         "timeout": JOBS_PATIENCE_S,
-        "configure": functools.partial(_configure_async, kind=sessions.QUEUE),
+        "configure": functools.partial(_configure_async, kind=session_limits.QUEUE),
         "check": _check_async,
         "kwargs": _options(conninfo),
         "reconnect_failed": _try_again_async,
@@ -102,7 +102,7 @@ class Unreachable(errors.Misconfigured):
     """No database answers at DATABASE_URL: for now, or for ever."""
 
 
-def connect(database_url: str, kind: sessions.Kind = sessions.COMMAND) -> psycopg.Connection:
+def connect(database_url: str, kind: session_limits.Kind = session_limits.COMMAND) -> psycopg.Connection:
     """One connection in autocommit, for a command. Raises Unreachable, and Misconfigured where PostFlow cannot live."""
     try:
         conn = psycopg.connect(database_url, **_options(database_url))
@@ -139,7 +139,7 @@ async def listening(database_url: str, name: str) -> AsyncIterator[psycopg.Async
     """
     options = {**_options(database_url), "application_name": name}
     async with await psycopg.AsyncConnection.connect(database_url, **options) as conn:
-        await _configure_async(conn, sessions.BELL)
+        await _configure_async(conn, session_limits.BELL)
         yield conn
 
 
@@ -281,13 +281,13 @@ def _is_left_behind(conn: psycopg.Connection | psycopg.AsyncConnection) -> bool:
     return time.monotonic() - since > READ_ONLY_LIFE_S
 
 
-def _configure(conn: psycopg.Connection, kind: sessions.Kind) -> None:
-    conn.execute(sessions.SET, sessions.asked(kind))
+def _configure(conn: psycopg.Connection, kind: session_limits.Kind) -> None:
+    conn.execute(session_limits.SET, session_limits.asked(kind))
     _is_left_behind(conn)  # from here on its life counts
 
 
-async def _configure_async(conn: psycopg.AsyncConnection, kind: sessions.Kind) -> None:
-    await conn.execute(sessions.SET, sessions.asked(kind))
+async def _configure_async(conn: psycopg.AsyncConnection, kind: session_limits.Kind) -> None:
+    await conn.execute(session_limits.SET, session_limits.asked(kind))
     _is_left_behind(conn)
 
 

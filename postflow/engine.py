@@ -13,9 +13,10 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
-from postflow import net, waking
+from postflow import jobs
 from postflow.bulkhead import Bulkhead
 from postflow.config import Settings
+from postflow.http import clients
 
 log = structlog.stdlib.get_logger("postflow.engine")
 
@@ -56,9 +57,9 @@ def engine_over(settings: Settings, pool: AsyncConnectionPool) -> Engine:
     return Engine(
         pool=pool,
         settings=settings,
-        http=net.client(settings),
-        commit_http=net.commit_client(settings),
-        wake=waking.wake,
+        http=clients.client(settings),
+        commit_http=clients.commit_client(settings),
+        wake=jobs.wake,
     )
 
 

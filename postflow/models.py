@@ -476,7 +476,7 @@ class Attempt(Value):
     rivalled: bool = False  # another post with the same words may be what is found: words alone do not tell
     error_code: str = ""  # why its outcome is not known
     still_ours_s: float = (
-        65.0  # so long after `sent_at` something of it may still be on its way (`leaving.still_ours_s`)
+        65.0  # so long after `sent_at` something of it may still be on its way (`deadline.still_ours_s`)
     )
     now: datetime = Field(default_factory=utc_now)  # by the clock that wrote the instants above: the database's
 

@@ -16,8 +16,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from postflow import embedded, migrate
-from postflow.embedded import binaries
+from postflow.dev import embedded_postgres
+from postflow.dev.embedded_postgres import binaries
+from postflow.operations import migrate
 from sandbox import Sandbox
 from tests import servers
 
@@ -41,7 +42,7 @@ def postgres() -> Iterator[UrlOf]:
         parts = urlsplit(given)  # an address stays one: settings take nothing else
         yield lambda name: urlunsplit(parts._replace(path=f"/{name}"))
         return
-    with embedded.ephemeral() as server:
+    with embedded_postgres.ephemeral() as server:
         yield server.url
 
 

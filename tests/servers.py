@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from postflow import db
-from postflow.embedded import binaries
+from postflow.dev.embedded_postgres import binaries
 
 SETTING = "POSTFLOW_TEST_PG_BINDIR"
 #: 15 and 16, where the dependency group `older-postgres` is installed.

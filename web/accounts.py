@@ -6,10 +6,14 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
-from postflow import accounts, connecting, db, disconnecting, errors, net, risks, servers
+from postflow import db, errors
+from postflow.accounts import accounts, servers
+from postflow.connections import connecting, disconnecting
+from postflow.http import clients
 from postflow.models import Account
-from postflow.risks import Risk
-from web import database, headers
+from postflow.notifications import posts_at_risk
+from postflow.notifications.posts_at_risk import Risk
+from web.middleware import database, security_headers
 
 bp = Blueprint("accounts", __name__, url_prefix="/accounts")
 Page = str | Response | tuple[str, int]
@@ -21,7 +25,7 @@ def _posts_at_risk() -> dict[str, Callable[[], list[Risk]]]:
 
     def asked() -> list[Risk]:
         with database.connection() as conn:
-            return risks.of_user(conn, current_user.id, db.now(conn))
+            return posts_at_risk.of_user(conn, current_user.id, db.now(conn))
 
     return {"posts_at_risk": asked}
 
@@ -47,7 +51,7 @@ async def connect() -> Page:
     """To the consent page of the instance whose address was typed."""
     settings, typed = database.settings(), request.form.get("instance", "")
     try:
-        async with net.client(settings) as http:
+        async with clients.client(settings) as http:
             url = await connecting.begin_at(database.pool(), settings, http, current_user.id, typed)
     except errors.Invalid as wrong:
         return _page(wrong.fields, typed), 422
@@ -62,7 +66,7 @@ async def connect_with(platform: str, option: str) -> Page:
     """To the consent page of a network that is one place."""
     settings = database.settings()
     try:
-        async with net.client(settings) as http:
+        async with clients.client(settings) as http:
             url = await connecting.begin_with(database.pool(), settings, http, current_user.id, platform, option)
     except errors.ConnectError as wrong:
         return _page({option: [str(wrong)]}), 422
@@ -75,7 +79,7 @@ async def reconnect(account_id: int) -> Page:
     """To the consent page again, for an account that is here already."""
     settings = database.settings()
     try:
-        async with net.client(settings) as http:
+        async with clients.client(settings) as http:
             url = await connecting.begin_again(database.pool(), settings, http, current_user.id, account_id)
     except connecting.ByForm:
         return redirect(url_for("accounts.index", again=account_id, _anchor="by-form"))
@@ -94,7 +98,7 @@ async def sign_in(platform: str, option: str) -> Page:
         name.removeprefix(f"{form}."): value for name, value in request.form.items() if name.startswith(f"{form}.")
     }
     try:
-        async with net.client(settings) as http:
+        async with clients.client(settings) as http:
             done = await connecting.sign_in(
                 database.pool(), settings, http, current_user.id, platform, option, typed,
                 account_id=meant.id if meant else None,
@@ -122,7 +126,7 @@ async def callback() -> Page:
     """Back from the consent page."""
     settings = database.settings()
     try:
-        async with net.client(settings) as http:
+        async with clients.client(settings) as http:
             done = await connecting.finish(database.pool(), settings, http, current_user.id, request.args)
     except errors.ConnectError as wrong:
         flash(str(wrong), "bad")
@@ -152,7 +156,7 @@ def confirm_disconnect(account_id: int) -> Page:
 @login_required
 async def disconnect(account_id: int) -> Page:
     settings = database.settings()
-    async with net.client(settings) as http:
+    async with clients.client(settings) as http:
         done = await disconnecting.disconnect(database.pool(), settings, http, current_user.id, account_id)
     said = f"{done.account.handle} is disconnected."
     if done.cancelled:
@@ -172,7 +176,7 @@ def _page(
     again: Account | None = None,
 ) -> str:
     """`form`: the one that came back, with what was `filled` in, or that an account is connected `again` with."""
-    headers.form_leaves()
+    security_headers.form_leaves()
     with database.connection() as conn:
         mine = accounts.of_user(conn, current_user.id)
     ways = connecting.ways()

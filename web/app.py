@@ -10,7 +10,17 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from postflow import config, logs
-from web import accounts, auth, files, gate, headers, health, limits, meta, mishaps, numbering, scheme, shown
+from web import accounts, auth, health, meta_callbacks
+from web.middleware import (
+    error_pages,
+    plain_http,
+    rate_limits,
+    request_ids,
+    schema_gate,
+    security_headers,
+    static_files,
+    template_filters,
+)
 
 log = structlog.stdlib.get_logger("web")
 
@@ -22,18 +32,18 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     _configure(app, settings)
-    numbering.register(app)
-    gate.register(app, settings)
-    files.register(app, settings)
+    request_ids.register(app)
+    schema_gate.register(app, settings)
+    static_files.register(app, settings)
     csrf = CSRFProtect(app)
-    csrf.exempt(meta.bp)  # what comes from Meta carries a signature instead
-    limits.register(app, settings)
-    headers.register(app, settings)
-    scheme.register(app, settings)
-    shown.register(app)
-    mishaps.register(app)
+    csrf.exempt(meta_callbacks.bp)  # what comes from Meta carries a signature instead
+    rate_limits.register(app, settings)
+    security_headers.register(app, settings)
+    plain_http.register(app, settings)
+    template_filters.register(app)
+    error_pages.register(app)
     auth.register(app)
-    for blueprint in (auth.bp, accounts.bp, health.bp, meta.bp):
+    for blueprint in (auth.bp, accounts.bp, health.bp, meta_callbacks.bp):
         app.register_blueprint(blueprint)
     _register_pages(app)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)

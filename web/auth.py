@@ -19,8 +19,9 @@ from werkzeug.wrappers import Response
 
 from postflow import errors, users
 from postflow.models import User
-from web import database, limits, mishaps, walltime
-from web.limits import limiter
+from web import walltime
+from web.middleware import database, error_pages, rate_limits
+from web.middleware.rate_limits import limiter
 
 bp = Blueprint("auth", __name__)
 log = structlog.stdlib.get_logger("web.auth")
@@ -76,7 +77,7 @@ def _visitor(token: str) -> Visitor | None:
 
 def _to_sign_in() -> Response | tuple[str, int]:
     if request.headers.get("HX-Request"):
-        return mishaps.page(403, "You are signed out. Load the page again.")
+        return error_pages.page(403, "You are signed out. Load the page again.")
     where = request.full_path.rstrip("?") if request.method == "GET" else "/"
     return redirect(url_for("auth.sign_in", next=where if where != "/" else None))
 
@@ -113,7 +114,7 @@ def create_owner() -> Page:
             )
     except errors.Invalid as wrong:
         return _first_run_page(form, wrong.fields), 422
-    limits.uncount()
+    rate_limits.uncount()
     _sign_in(user)
     return redirect("/")
 
@@ -180,7 +181,7 @@ def enter() -> Page:
     if user is None:
         log.warning("sign-in refused", address=request.remote_addr)
         return _sign_in_page(form, {"": ["The address or the password is wrong."]}), 422
-    limits.uncount()  # only guesses that were wrong are few
+    rate_limits.uncount()  # only guesses that were wrong are few
     _sign_in(user)
     return redirect(_inside(form.get("next", "")))
 
@@ -254,7 +255,7 @@ def change_password() -> Page:
             users.close_other_sessions(conn, current_user.id, current_user.get_id())
     except errors.Invalid as wrong:
         return _profile_page(wrong.fields), 422
-    limits.uncount()
+    rate_limits.uncount()
     flash("Your password is changed, and you are signed out everywhere else.", "good")
     return redirect(url_for("auth.profile"))
 

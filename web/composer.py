@@ -9,10 +9,14 @@ from flask_login import current_user
 from psycopg import Connection
 from werkzeug.datastructures import FileStorage
 
-from postflow import accounts, db, media, pictures, platforms, preflight, servers
+from postflow import db, platforms
+from postflow.accounts import accounts, servers
 from postflow.errors import Invalid, NotFound
+from postflow.media import media, renditions
 from postflow.models import Account, Content, Media, Problem, Server, Visibility
-from web import database, forms, languages, walltime
+from postflow.posts import preflight
+from web import forms, languages, walltime
+from web.middleware import database
 
 Wrong = Mapping[str, Sequence[str]]
 
@@ -226,7 +230,7 @@ def _part(conn: Connection, content: Content, account: Account, server: Server |
     for one, attachment in zip(attached, content.attachments, strict=True):
         recipe = platform.recipe(content, one, server, attached[0])
         address = _address(content, one, account) if recipe else ""
-        previews.append(Preview(one, attachment.alt_text, address, pictures.change(one, recipe)))
+        previews.append(Preview(one, attachment.alt_text, address, renditions.change(one, recipe)))
     return PartVerdict(platform.count(content, server.limits), server.limits.max_chars, previews)
 
 

@@ -21,7 +21,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 #: gunicorn 27 would open a control socket in the home directory, which a container's user may not have.
 control_socket_disable = True
 accesslog = "-"
-logger_class = "web.accesslog.AccessLog"
+logger_class = "web.middleware.access_log.AccessLog"
 errorlog = "-"
 loglevel = os.environ.get("POSTFLOW_LOG_LEVEL", "info").lower()
 

@@ -15,9 +15,9 @@ from psycopg_pool import PoolTimeout
 from werkzeug.exceptions import NotFound
 
 from postflow import db, errors
-from web import database
 from web import metrics as measures
-from web.limits import limiter
+from web.middleware import database
+from web.middleware.rate_limits import limiter
 
 bp = Blueprint("health", __name__)
 limiter.exempt(bp)

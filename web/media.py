@@ -4,9 +4,12 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from flask_login import current_user, login_required
 from pydantic import ValidationError
 
-from postflow import accounts, errors, links, media, platforms, servers
+from postflow import errors, platforms
+from postflow.accounts import accounts, servers
+from postflow.media import media, signed_links
 from postflow.models import Content
-from web import composer, database
+from web import composer
+from web.middleware import database
 
 bp = Blueprint("media", __name__)
 
@@ -65,9 +68,9 @@ def preview(media_id: int, account_id: int) -> Response:
 @bp.get("/m/<token>")
 def public(token: str) -> Response:
     """No sign-in: whoever holds the link may fetch this one file until it expires."""
-    media_id, recipe = links.verify(database.settings(), token)
-    if media_id == links.PROBE_ID:
-        return Response(links.PROBE, mimetype="image/jpeg")
+    media_id, recipe = signed_links.verify(database.settings(), token)
+    if media_id == signed_links.PROBE_ID:
+        return Response(signed_links.PROBE, mimetype="image/jpeg")
     with database.connection() as conn:
         file = media.public_file(conn, media_id, recipe)
     return Response(file.data, mimetype=file.mime, headers={"X-Robots-Tag": "noindex"})

@@ -1,5 +1,5 @@
 """What /metrics says of this moment, read from Postgres at each scrape, so that every web process says the same. What has
-happened so far is in web/counted.py.
+happened so far is in web/counters.py.
 
 No query reads more the more posts there are. docs/operations.md explains each figure; tests/web/test_health.py tries each.
 """
@@ -12,9 +12,10 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from postflow import totals
 from postflow.models import AccountState
-from web import counted, database
+from postflow.operations import totals
+from web import counters
+from web.middleware import database
 
 _ACCOUNTS: LiteralString = "SELECT state, count(*) FROM accounts GROUP BY 1"
 #: Due and taken by nobody yet; "no" should be near zero at all times. What waits for a passing fault wakes within hours:
@@ -78,7 +79,7 @@ _PERIODIC: LiteralString = """
 class FromTheDatabase(Collector):
     def collect(self) -> Iterator[Metric]:
         with database.connection() as conn:
-            yield from counted.families(totals.read(conn))
+            yield from counters.families(totals.read(conn))
             yield from _queue(conn)
             yield from _accounts(conn)
             yield from _workers(conn)

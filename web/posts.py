@@ -9,10 +9,16 @@ from flask_login import current_user, login_required
 from psycopg import Connection
 from werkzeug.wrappers import Response
 
-from postflow import accounts, db, deliveries, net, overview, posts, scheduling, settling, surveying
+from postflow import db
+from postflow.accounts import accounts
+from postflow.connections import limit_refresh
 from postflow.errors import Conflict, Invalid, NotFound
+from postflow.http import clients
 from postflow.models import IN_FLIGHT, Delivery, Receipt
-from web import composer, database, forms, outlook, postpage, walltime
+from postflow.posts import deliveries, lists, posts, scheduling
+from postflow.publishing import verify_link
+from web import composer, forms, next_steps, post_page, walltime
+from web.middleware import database
 from worker import tasks
 
 bp = Blueprint("posts", __name__)
@@ -35,16 +41,16 @@ def queue() -> Page:
     if view not in dict(VIEWS):
         raise NotFound("There is no such list.")
     with database.connection() as conn:
-        found = overview.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
-        counts = overview.counts(conn, current_user.id)
+        found = lists.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
+        counts = lists.counts(conn, current_user.id)
         connected = accounts.of_user(conn, current_user.id)
         now = db.now(conn)
-    again_s = outlook.look_again_s([(one.post, row.delivery) for one in found for row in one.deliveries], now)
-    again_s = again_s or (outlook.NOW_AND_THEN_S if view == "upcoming" else None)
-    seen = outlook.seen(
+    again_s = next_steps.look_again_s([(one.post, row.delivery) for one in found for row in one.deliveries], now)
+    again_s = again_s or (next_steps.NOW_AND_THEN_S if view == "upcoming" else None)
+    seen = next_steps.seen(
         [row for one in found for row in one.deliveries], counts, again_s, [one.post.id for one in found]
     )
-    return postpage.kept_up(
+    return post_page.kept_up(
         "posts/_queue.html", "posts/queue.html", seen, view=view, views=VIEWS, found=found[:PAGE], counts=counts,
         again_s=again_s, connected=connected, more=start + PAGE if len(found) > PAGE else None,
     )  # fmt: skip
@@ -55,7 +61,7 @@ def queue() -> Page:
 def show(post_id: int) -> Page:
     with database.connection() as conn:
         first = posts.first_of(conn, current_user.id, post_id)
-    return postpage.page(post_id) if first == post_id else redirect(url_for("posts.show", post_id=first))
+    return post_page.page(post_id) if first == post_id else redirect(url_for("posts.show", post_id=first))
 
 
 # -- writing -------------------------------------------------------------------------------------------------
@@ -98,7 +104,7 @@ def edit(post_id: int) -> Page:
         if post is None:
             raise NotFound("There is no such post.")
         rows = deliveries.of_posts(conn, current_user.id, [post.id, *(part.id for part in parts if part)])
-    if any(row.status not in postpage.EDITABLE for row in rows):
+    if any(row.status not in post_page.EDITABLE for row in rows):
         flash("It is on its way or out already, so it cannot be changed any more.", "bad")
         return redirect(url_for("posts.show", post_id=post_id))
     chosen = list(
@@ -125,7 +131,7 @@ async def _ask_limits_anew() -> None:
     if request.form.get("action", "schedule") not in ("schedule", "now", "check") or composer.only_rearranges():
         return
     chosen = [int(one) for one in request.form.getlist("account") if one.isdecimal() and len(one) < 19]
-    await surveying.before_accepting(database.pool(), database.settings(), current_user.id, chosen)
+    await limit_refresh.before_accepting(database.pool(), database.settings(), current_user.id, chosen)
 
 
 def _submitted(post_id: int | None) -> Page:
@@ -190,7 +196,7 @@ def move(post_id: int) -> Page:
     try:
         return _done(post_id, moved, "Moved.")
     except Invalid as wrong:
-        return make_response(postpage.page(post_id, typed, wrong.fields), 422)
+        return make_response(post_page.page(post_id, typed, wrong.fields), 422)
 
 
 @bp.post("/posts/<int:post_id>/cancel")
@@ -211,7 +217,7 @@ def ask_delete(post_id: int) -> Page:
     lines = [line for part in parts for line in by_post[part.id]]
     return render_template(
         "posts/delete.html", post=parts[0], parts_count=len(parts),
-        stopped=[line for line in lines if line.delivery.status in outlook.WAITING],
+        stopped=[line for line in lines if line.delivery.status in next_steps.WAITING],
         stays=[line for line in lines if line.delivery.status in ("published", "attention")],
         in_flight=[line for line in lines if line.delivery.status in IN_FLIGHT],
     )  # fmt: skip
@@ -257,7 +263,7 @@ async def settle(delivery_id: int) -> Page:
     try:
         seen = await _seen_at(delivery_id, link) if there and link else None
     except Invalid as wrong:
-        return make_response(postpage.page(post_id, settling={delivery_id: link}, wrong=wrong.fields), 422)
+        return make_response(post_page.page(post_id, settling={delivery_id: link}, wrong=wrong.fields), 422)
     except Conflict as wrong:
         flash(str(wrong), "bad")
         return redirect(url_for("posts.show", post_id=post_id))
@@ -270,8 +276,8 @@ async def settle(delivery_id: int) -> Page:
 
 async def _seen_at(delivery_id: int, link: str) -> Receipt:
     settings = database.settings()
-    async with net.client(settings) as http:
-        return await settling.seen_at(database.pool(), settings, http, current_user.id, delivery_id, link)
+    async with clients.client(settings) as http:
+        return await verify_link.seen_at(database.pool(), settings, http, current_user.id, delivery_id, link)
 
 
 def _done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Page:

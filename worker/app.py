@@ -9,9 +9,10 @@ from typing import Any
 
 from procrastinate import App, utils
 
-from postflow import config, db, pulse
-from worker import engine, startup, staying, ticking, waiting
-from worker.listening import PunctualConnector, Room
+from postflow import config, db
+from postflow.operations import heartbeat
+from worker import database_outages, engine, schema_wait, startup, tick_watch
+from worker.connector import PunctualConnector, Room
 
 
 class PostFlowApp(App):
@@ -37,13 +38,13 @@ class PostFlowApp(App):
             return await super().run_worker_async(**options)
 
         async def live() -> None:
-            async with ticking.watched(self._tick):
+            async with tick_watch.watched(self._tick):
                 await super(PostFlowApp, self).run_worker_async(**options)
 
         options["install_signal_handlers"] = False  # they are ours: a signal ends all lives, not only the present one
-        begun = functools.partial(waiting.Patience(settings.schema_patience_s).through, begin)
-        async with pulse.beating():
-            await staying.until_told_to_stop(begun, live)
+        begun = functools.partial(schema_wait.Patience(settings.schema_patience_s).through, begin)
+        async with heartbeat.beating():
+            await database_outages.until_told_to_stop(begun, live)
 
     async def _tick(self) -> None:
         """The task of that name, here and now: known by then, since a worker that runs has imported its tasks."""

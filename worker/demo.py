@@ -15,11 +15,15 @@ import psycopg
 from PIL import Image, ImageDraw
 from pydantic import SecretStr
 
-from postflow import accounts, config, db, media, net, platforms, scheduling, servers, users, waking
+from postflow import config, db, jobs, platforms, users
+from postflow.accounts import accounts, servers
 from postflow.config import Settings
 from postflow.errors import PostFlowError
+from postflow.http import clients
+from postflow.media import media
 from postflow.models import Attachment, Content, Credentials, NewPost, Profile, utc_now
 from postflow.platforms.base import Connected
+from postflow.posts import scheduling
 
 EMAIL = "demo@postflow.example"
 NETWORKS = ("mastodon", "pixelfed", "instagram")
@@ -47,7 +51,7 @@ def main() -> int:
 
 async def _connected(settings: Settings) -> list[tuple[servers.Server, Connected]]:
     """One account per network; the sandbox hands out the tokens without its consent pages."""
-    async with net.client(settings) as http:
+    async with clients.client(settings) as http:
         bases = await _bases(http, settings)
         found = []
         for name in NETWORKS:
@@ -112,7 +116,7 @@ def _seed(
         time_zone=owner.time_zone,
     )
     made = scheduling.schedule(conn, owner.id, new, now=now, settings=settings)
-    waking.publish_later(conn, made.deliveries)
+    jobs.publish_later(conn, made.deliveries)
 
 
 def _picture() -> bytes:

@@ -18,9 +18,13 @@ import structlog
 from procrastinate import exceptions
 from psycopg import AsyncConnection
 
-from postflow import db, notices, purging, runs, surveying, sweeping, telling, tokens, totals
+from postflow import db
 from postflow.config import Settings
-from worker import engine, noting, schedule
+from postflow.connections import limit_refresh, token_refresh
+from postflow.notifications import notices, sender
+from postflow.operations import periodic_runs, retention, totals
+from postflow.publishing import sweeping
+from worker import engine, run_records, schedule
 from worker.app import app
 
 log = structlog.stdlib.get_logger("postflow.periodic")
@@ -32,13 +36,13 @@ _at_work: set[str] = set()
 _running: set[str] = set()
 
 
-def _periodic(name: str) -> Callable[[Callable[[], Awaitable[noting.Said]]], object]:
+def _periodic(name: str) -> Callable[[Callable[[], Awaitable[run_records.Said]]], object]:
     """The task of a job in `schedule.JOBS`: what it returns, or raises, is noted. One that takes longer than its schedule
     allows piles up neither in the queue nor here.
     """
     [job] = [job for job in schedule.JOBS if job.name == name]
     in_the_queue = app.task(name=name, queue=QUEUE, queueing_lock=name, priority=job.priority)
-    return lambda task: in_the_queue(_alone(name, noting.noted(name)(task)))
+    return lambda task: in_the_queue(_alone(name, run_records.noted(name)(task)))
 
 
 def _alone(name: str, task: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -63,10 +67,10 @@ async def tick(timestamp: int) -> None:
     """
     async with (await engine.ready()).pool.connection() as conn:
         now = await db.async_now(conn)
-        for last in await runs.schedules(conn, [job.name for job in schedule.JOBS]):
+        for last in await periodic_runs.schedules(conn, [job.name for job in schedule.JOBS]):
             job = last.model_copy(update={"next_at": schedule.following(last.cron, ZoneInfo(last.time_zone), now)})
             async with conn.transaction():  # the note and the job, or neither
-                if await runs.take(conn, job):
+                if await periodic_runs.take(conn, job):
                     await _defer(conn, job.name)
 
 
@@ -98,12 +102,12 @@ async def sweep() -> dict[str, int]:
 @_periodic("refresh_tokens")
 async def refresh_tokens() -> dict[str, int]:
     """One job per account: a slow network holds up nobody else."""
-    return await _for_each_account("refresh_token", tokens.active_accounts)
+    return await _for_each_account("refresh_token", token_refresh.active_accounts)
 
 
 @_periodic("verify_accounts")
 async def verify_accounts() -> dict[str, int]:
-    return await _for_each_account("verify_account", tokens.accounts_in_use)
+    return await _for_each_account("verify_account", token_refresh.accounts_in_use)
 
 
 @app.task(name="refresh_token", queue=QUEUE)
@@ -111,7 +115,7 @@ async def refresh_token(account_id: int) -> None:
     """A token that is at work right now gets its turn a minute later, not at the next round."""
 
     async def work() -> bool:
-        return (await tokens.refresh(await engine.ready(), account_id)).state != "busy"
+        return (await token_refresh.refresh(await engine.ready(), account_id)).state != "busy"
 
     await _upkeep("refresh_token", account_id, work)
 
@@ -119,7 +123,7 @@ async def refresh_token(account_id: int) -> None:
 @app.task(name="verify_account", queue=QUEUE)
 async def verify_account(account_id: int) -> None:
     async def work() -> bool:
-        await tokens.verify(await engine.ready(), account_id)
+        await token_refresh.verify(await engine.ready(), account_id)
         return True
 
     await _upkeep("verify_account", account_id, work)
@@ -146,7 +150,7 @@ def _most_at_once(settings: Settings) -> int:
 @_periodic("survey_servers")
 async def survey_servers() -> dict[str, int]:
     ready = await engine.ready()
-    return await surveying.daily(ready.pool, ready.settings, ready.http)
+    return await limit_refresh.daily(ready.pool, ready.settings, ready.http)
 
 
 @_periodic("warn_of_risks")
@@ -159,14 +163,14 @@ async def warn_of_risks() -> dict[str, int]:
 @_periodic("tell_people")
 async def tell_people() -> dict[str, int]:
     ready = await engine.ready()
-    return {"told": await telling.tell(ready.pool, ready.settings, ready.http)}
+    return {"told": await sender.tell(ready.pool, ready.settings, ready.http)}
 
 
 @_periodic("purge")
 async def purge() -> dict[str, int]:
     ready = await engine.ready()
     async with ready.pool.connection() as conn:
-        removed = await purging.purge(conn, ready.settings)
+        removed = await retention.purge(conn, ready.settings)
     log.info("purged", **{name.replace(" ", "_"): count for name, count in removed.items()})
     return removed
 

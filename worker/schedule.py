@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from postflow import runs
 from postflow.config import Settings
+from postflow.operations import periodic_runs
 
 #: Before what is due and what is prepared: whatever recovers must not wait behind a backlog.
 FIRST = 20
@@ -42,9 +42,9 @@ def following(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
     return croniter(cron, after.astimezone(zone)).get_next(datetime).astimezone(UTC)
 
 
-def planned(settings: Settings, now: datetime) -> list[runs.Planned]:
+def planned(settings: Settings, now: datetime) -> list[periodic_runs.Planned]:
     return [
-        runs.Planned(
+        periodic_runs.Planned(
             name=job.name,
             label=job.label,
             cron=job.cron(settings),

@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import structlog
 
-from postflow import db, doctor, errors, logs, runs
+from postflow import db, errors, logs
 from postflow.config import Settings
+from postflow.operations import doctor, periodic_runs
 from worker import schedule
 
 log = structlog.stdlib.get_logger("postflow.worker")
@@ -48,8 +49,8 @@ def _list_periodic_jobs(conn: psycopg.Connection, settings: Settings) -> None:
     with contextlib.suppress(
         psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.DiskFull
     ):  # this worker waits until it can write again
-        runs.plan(conn, jobs)
-    noted = {run.name: run for run in runs.known(conn)}
+        periodic_runs.plan(conn, jobs)
+    noted = {run.name: run for run in periodic_runs.known(conn)}
     log.info("periodic jobs", count=len(jobs), zone=settings.time_zone)
     for job in jobs:
         run = noted.get(job.name)

@@ -4,8 +4,8 @@ There is no queue-level retry around any of these: what must happen again is dec
 (`preparing`, `publishing`, `reconciling` and `rechecking` in postflow/).
 """
 
-from postflow import preparing, publishing, rechecking, reconciling
-from postflow.waking import QUEUE, publish_later
+from postflow.jobs import QUEUE, publish_later
+from postflow.publishing import preparing, rechecking, reconciling, sending
 from worker import engine
 from worker.app import app
 
@@ -19,7 +19,7 @@ async def prepare(delivery_id: int) -> None:
 
 @app.task(name="publish", queue=QUEUE)
 async def publish(delivery_id: int) -> None:
-    await publishing.publish(await engine.ready(), delivery_id)
+    await sending.publish(await engine.ready(), delivery_id)
 
 
 @app.task(name="reconcile", queue=QUEUE)

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from postflow import leaving
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, Throttled, Unauthorized
+from postflow.http import deadline
 from postflow.models import utc_now
 
 #: httpx errors after which the request certainly did not reach the server.
@@ -55,7 +55,7 @@ async def ask(
     """One request. Transport errors become Retry (nothing happened, or a read) or OutcomeUnknown (a commit)."""
     try:
         return await http.request(method, url, **request)
-    except leaving.TooLate:
+    except deadline.TooLate:
         raise never_left() from None
     except (*NOT_SENT, httpx.InvalidURL) as error:
         raise Retry("The server cannot be reached.", code="unreachable", detail=_name(error)) from None

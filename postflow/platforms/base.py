@@ -1,6 +1,6 @@
 """The protocol every network speaks to the rest of PostFlow, and the one place where httpx errors become ours.
 
-A platform is a stateless object: HTTP in, values out, no SQL. It gets an `httpx.AsyncClient` per call (`postflow.net`
+A platform is a stateless object: HTTP in, values out, no SQL. It gets an `httpx.AsyncClient` per call (`postflow.http.clients`
 made it: guarded addresses, no redirects, capped answers) and returns or raises what models.py and errors.py define.
 
 The life of one delivery on a platform:
@@ -169,7 +169,7 @@ class Platform(Protocol):
         ...
 
     def recipe(self, content: Content, media: Media, server: Server, first: Media | None = None) -> Any:
-        """The `postflow.pictures.Recipe` that makes this upload fit, or None to send it as it is. `first` is the first
+        """The `postflow.media.renditions.Recipe` that makes this upload fit, or None to send it as it is. `first` is the first
         upload of the post: some networks cut all pictures to its shape.
         """
         return None

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from postflow import counting
 from postflow.models import Content, Limits, Media, MediaKind, Problem
+from postflow.platforms import counting
 from postflow.wording import counted
 
 

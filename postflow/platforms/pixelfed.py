@@ -23,10 +23,10 @@ from postflow.models import (
     Undecidable,
     Verdict,
 )
-from postflow.platforms import answers, looking
+from postflow.platforms import answers, lookups
 from postflow.platforms.base import Connected, ConnectOption
 from postflow.platforms.mastodon import Mastodon
-from postflow.platforms.mastodon.traces import Staged
+from postflow.platforms.mastodon.own_statuses import Staged
 
 REFRESH_AHEAD = timedelta(days=30)
 LONGEST_HIDDEN = timedelta(minutes=10)
@@ -112,7 +112,7 @@ class Pixelfed(Mastodon):
         except Unauthorized:
             raise
         except PublishError as error:
-            return looking.cannot_ask(attempt, error)
+            return lookups.cannot_ask(attempt, error)
         if all(unused):
             return SafeToResend(why="Its pictures are still unused: it did not go out.", new_key=True, settled=True)
         if attempt.now - attempt.sent_at < LONGEST_HIDDEN:

@@ -14,9 +14,11 @@ import httpx
 import psycopg
 import pytest
 
-from postflow import config, embedded, migrate
+from postflow import config
 from postflow import db as database
+from postflow.dev import embedded_postgres
 from postflow.engine import Engine
+from postflow.operations import migrate
 from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import ada, an_account, engine, scheduled, settings
@@ -25,15 +27,15 @@ __all__ = ["ada", "engine", "settings", "start_worker"]
 
 
 @pytest.fixture
-def server() -> Iterator[embedded.EmbeddedPostgres]:
+def server() -> Iterator[embedded_postgres.EmbeddedPostgres]:
     """One of our own: the others' must not be stopped."""
-    with embedded.ephemeral(careless=False) as running:  # what was committed must outlive a crash
+    with embedded_postgres.ephemeral(careless=False) as running:  # what was committed must outlive a crash
         migrate.upgrade(running.url())
         yield running
 
 
 @pytest.fixture
-def database_url(server: embedded.EmbeddedPostgres) -> str:
+def database_url(server: embedded_postgres.EmbeddedPostgres) -> str:
     return server.url()
 
 
@@ -56,14 +58,14 @@ def pages(settings: config.Settings, tmp_path: Path) -> Iterator[str]:
 #: How long it is away: for less than anybody's patience, and for longer than everybody's.
 @pytest.mark.parametrize(("mode", "away_s"), [("immediate", 4), ("fast", database.JOBS_PATIENCE_S + 2)])
 async def test_a_worker_outlives_a_stopped_database_and_sends_what_fell_due_once(
-    mode: embedded.StopMode,
+    mode: embedded_postgres.StopMode,
     away_s: float,
     db: psycopg.Connection,
     engine: Engine,
     settings: config.Settings,
     sandbox: Sandbox,
     ada: int,
-    server: embedded.EmbeddedPostgres,
+    server: embedded_postgres.EmbeddedPostgres,
     start_worker: Start,
     pages: str,
 ) -> None:
@@ -100,7 +102,7 @@ async def page(url: str) -> httpx.Response:
 
 
 async def test_a_worker_that_is_started_while_the_database_is_away_begins_when_it_comes(
-    settings: config.Settings, server: embedded.EmbeddedPostgres, start_worker: Start
+    settings: config.Settings, server: embedded_postgres.EmbeddedPostgres, start_worker: Start
 ) -> None:
     server._end_process("fast")
     worker = start_worker()

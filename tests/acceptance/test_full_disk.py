@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, sweeping
+from postflow import config
 from postflow.engine import Engine
+from postflow.publishing import sweeping
 from sandbox import Sandbox
 from sandbox.ledger import RequestEntry
 from tests.acceptance.test_operations import transactions

@@ -23,7 +23,7 @@ from tests.engine.conftest import settings
 from tests.web.conftest import PASSWORD, Browser
 from tests.web.test_accounts import connect
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 __all__ = ["settings", "start_worker"]
 

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from postflow import cli, config, pulse
+from postflow import cli, config
+from postflow.operations import heartbeat
 from tests.acceptance.test_workers import COMMAND, until
 from tests.engine.conftest import settings
 
@@ -83,10 +84,10 @@ def test_it_follows_a_worker_from_its_start_through_a_standstill_to_its_end(
     becomes(0, "1 running here")
     until(db, WORKERS, 1)
     worker.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(pulse, "SILENT_S", 7.0)  # it beats every five seconds
+    monkeypatch.setattr(heartbeat, "SILENT_S", 7.0)  # it beats every five seconds
     assert f"process id {worker.pid}" in becomes(1, "standing still")
     worker.send_signal(signal.SIGCONT)
-    monkeypatch.setattr(pulse, "SILENT_S", 30.0)
+    monkeypatch.setattr(heartbeat, "SILENT_S", 30.0)
     becomes(0, "1 running here")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
@@ -112,7 +113,7 @@ def test_of_two_workers_the_one_that_stands_still_is_named(
     still, _ = start(started), start(started)
     becomes(0, "2 running here")
     still.send_signal(signal.SIGSTOP)
-    monkeypatch.setattr(pulse, "SILENT_S", 7.0)
+    monkeypatch.setattr(heartbeat, "SILENT_S", 7.0)
     becomes(1, f"process id {still.pid} ")
 
 
@@ -122,7 +123,7 @@ def test_a_blocked_event_loop_is_noticed_although_the_process_runs(
     start(started, [sys.executable, "-c", BLOCKED])
     becomes(0, "1 running here")
     db.execute("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('posts', 'block')")
-    monkeypatch.setattr(pulse, "SILENT_S", 7.0)
+    monkeypatch.setattr(heartbeat, "SILENT_S", 7.0)
     becomes(1, "standing still")
 
 
@@ -135,21 +136,21 @@ def test_a_worker_that_waits_for_its_database_is_no_reason_to_restart_it(
 
 
 async def test_half_a_minute_of_silence_is_too_much_and_a_late_beat_is_not():
-    async with pulse.beating():
+    async with heartbeat.beating():
         await asyncio.sleep(0)
         now = time.monotonic()
-        assert pulse.sign(now + 29).well
-        found = pulse.sign(now + 31)
+        assert heartbeat.sign(now + 29).well
+        found = heartbeat.sign(now + 31)
     assert (found.well, found.sentence) == (
         False,
         f"standing still: the worker with process id {os.getpid()} for 31 s; restart it",
     )
-    assert pulse.hearts(now) == []
+    assert heartbeat.hearts(now) == []
 
 
 def test_a_folder_that_somebody_else_could_have_made_is_not_believed(tmp_path: Path):
     (tmp_path / f"postflow-{os.getuid()}").symlink_to("/tmp")
-    assert pulse.hearts(0.0) == []
+    assert heartbeat.hearts(0.0) == []
 
 
 def test_a_worker_runs_also_where_it_cannot_keep_its_file(

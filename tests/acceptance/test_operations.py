@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, runs, sweeping
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
+from postflow.operations import periodic_runs
+from postflow.publishing import sweeping
 from sandbox import Sandbox
 from sandbox.faults import Fault
 from tests.acceptance.test_workers import Start, start_worker, until
@@ -146,7 +148,7 @@ async def test_a_second_signal_ends_a_worker_at_once_and_the_post_is_still_out_o
 def test_a_worker_makes_up_for_what_was_due_while_none_ran_and_frees_what_a_dead_one_held(
     db: psycopg.Connection, settings: config.Settings, start_worker: Start
 ) -> None:
-    runs.plan(db, schedule.planned(settings, database.now(db)))
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))
     db.execute("UPDATE periodic_runs SET next_at = now() - interval '2 days' WHERE name IN ('sweep', 'refresh_tokens')")
     stalled = dead_workers_job(db, "publish")
     start_worker()

@@ -12,8 +12,9 @@ from typing import IO
 
 import psycopg
 
-from postflow import config, migrate, runs
+from postflow import config
 from postflow import db as database
+from postflow.operations import migrate, periodic_runs
 from tests.engine.conftest import ada, settings
 from tests.patience import PATIENCE_S
 from tests.pooler import transaction_pooler
@@ -66,7 +67,7 @@ def test_it_counts_the_deliveries_that_wait_and_lists_a_missed_run_as_coming_now
     )
     db.execute("UPDATE deliveries SET status = 'cancelled', wake_at = NULL WHERE id = (SELECT min(id) FROM deliveries)")
     before = database.now(db)
-    runs.plan(db, schedule.planned(settings, before))
+    periodic_runs.plan(db, schedule.planned(settings, before))
     db.execute("UPDATE periodic_runs SET next_at = now() - interval '3 hours' WHERE name = 'purge'")
     said = run(COMMAND).stderr
     assert "deliveries_waiting=2" in said

@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from postflow import accounts, config, platforms, users
+from postflow import config, platforms, users
+from postflow.accounts import accounts
 from postflow.models import Account
 from postflow.platforms.instagram import Instagram
 from sandbox import Sandbox
@@ -21,7 +22,7 @@ from tests.engine.connected import age
 from tests.web.conftest import PASSWORD, Browser
 from tests.web.test_accounts import connect
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 __all__ = ["settings", "start_worker"]
 

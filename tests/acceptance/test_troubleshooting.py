@@ -21,7 +21,7 @@ from sandbox import Sandbox
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 #: Two dozen programs are started one after another.
 pytestmark = pytest.mark.timeout(400)

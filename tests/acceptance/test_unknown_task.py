@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from postflow import config, waking
+from postflow import config, jobs
 from postflow.engine import Engine
 from sandbox import Sandbox
 from tests.acceptance.test_workers import COMMAND, until
@@ -31,7 +31,7 @@ async def test_jobs_of_an_unknown_task_fail_by_name_and_hold_nobody_up(
     db.execute(
         "INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args, scheduled_at)"
         " SELECT %s, 'from_the_future', 100, '{\"delivery_id\": 1}', now() FROM generate_series(1, %s)",
-        [waking.QUEUE, MANY],
+        [jobs.QUEUE, MANY],
     )
     [delivery] = scheduled(db, settings, ada, (account,), "goes on among strangers")
     log = tmp_path / "worker.log"

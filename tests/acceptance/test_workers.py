@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from postflow import config, sweeping
+from postflow import config
 from postflow.engine import Engine
+from postflow.publishing import sweeping
 from sandbox import Sandbox
 from tests.engine.conftest import ada, an_account, engine, scheduled, settings
 from tests.patience import PATIENCE_S

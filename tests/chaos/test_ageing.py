@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from chaos import ending
-from postflow import config, preparing
+from chaos import drain
+from postflow import config
 from postflow.engine import Engine
+from postflow.publishing import preparing
 from sandbox import Sandbox
 from tests.engine.conftest import *  # noqa: F403 their fixtures
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -24,7 +25,7 @@ async def test_every_instant_of_a_delivery_lies_further_back(
     ).fetchone() or [()]
     assert {"deliveries.wake_at", "deliveries.staged_at", "posts.post_date"} <= set(instants)
     before, jobs_before, uploaded_before = _instants(db)
-    ending.age(db, 120)
+    drain.age(db, 120)
     after, jobs_after, uploaded_after = _instants(db)
     by = timedelta(seconds=120)
     assert after == {name: at - by for name, at in before.items()}
@@ -49,5 +50,5 @@ def _instants(db: psycopg.Connection) -> tuple[dict[str, datetime], list[datetim
 
 def test_what_a_network_holds_ages_however_deep_it_stands() -> None:
     staged = {"children": {"0": {"created_at": "2026-11-25T12:00:00Z"}}, "anchor": None, "n": [1]}
-    aged = ending.aged(staged, timedelta(hours=1))
+    aged = drain.aged(staged, timedelta(hours=1))
     assert aged == {"children": {"0": {"created_at": "2026-11-25T11:00:00+00:00"}}, "anchor": None, "n": [1]}

@@ -7,18 +7,20 @@ import psycopg
 import pytest
 
 from chaos import clocks
-from postflow import db, embedded, migrate
+from postflow import db
+from postflow.dev import embedded_postgres
+from postflow.operations import migrate
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[embedded.EmbeddedPostgres]:
-    with embedded.ephemeral() as postgres:
+def server() -> Iterator[embedded_postgres.EmbeddedPostgres]:
+    with embedded_postgres.ephemeral() as postgres:
         clocks.install(postgres)
         migrate.upgrade(postgres.url())
         yield postgres
 
 
-def test_a_session_that_is_open_tells_the_new_time(server: embedded.EmbeddedPostgres) -> None:
+def test_a_session_that_is_open_tells_the_new_time(server: embedded_postgres.EmbeddedPostgres) -> None:
     with psycopg.connect(server.url(), autocommit=True) as conn:
         for ahead_s in (-3600, 3600, 0):
             assert clocks.step(server, ahead_s).ahead_s == ahead_s
@@ -31,7 +33,7 @@ def test_a_session_that_is_open_tells_the_new_time(server: embedded.EmbeddedPost
 
 
 def test_defaults_of_the_tables_and_the_sessions_that_the_server_tells_of_go_by_the_same_clock(
-    server: embedded.EmbeddedPostgres,
+    server: embedded_postgres.EmbeddedPostgres,
 ) -> None:
     with psycopg.connect(server.url(), autocommit=True) as conn:
         clocks.step(server, 3600)

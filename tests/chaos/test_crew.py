@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.crew import Crew, Process
+from chaos.workers import Crew, Process
 from tests.patience import PATIENCE_S
 
 

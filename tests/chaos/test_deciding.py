@@ -3,7 +3,7 @@
 import httpx
 import psycopg
 
-from chaos.deciding import seen
+from chaos.decisions import seen
 from chaos.rows import rows_of
 from postflow import config
 from postflow.engine import Engine

@@ -7,18 +7,19 @@ import psycopg
 import pytest
 
 from chaos.failover import Replica
-from postflow import embedded, migrate
+from postflow.dev import embedded_postgres
+from postflow.operations import migrate
 
 
 @pytest.fixture
-def primary() -> Iterator[embedded.EmbeddedPostgres]:
-    with embedded.ephemeral(careless=False) as server:
+def primary() -> Iterator[embedded_postgres.EmbeddedPostgres]:
+    with embedded_postgres.ephemeral(careless=False) as server:
         migrate.upgrade(server.url())
         yield server
 
 
 def test_a_promoted_replica_lacks_what_was_committed_after_it_was_cut_off_and_has_another_lineage(
-    primary: embedded.EmbeddedPostgres, tmp_path: Path
+    primary: embedded_postgres.EmbeddedPostgres, tmp_path: Path
 ) -> None:
     with Replica(tmp_path / "replica", primary) as replica:
         with psycopg.connect(primary.url(), autocommit=True) as conn:

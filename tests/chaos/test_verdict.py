@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chaos.ending import Left
+from chaos.drain import Left
 from chaos.evidence import Evidence
 from chaos.people import Wish, marker
 from chaos.plan import Plan, PlannedPost

@@ -12,9 +12,11 @@ from PIL import Image
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from postflow import config, crypto, db, net, platforms, scheduling, waking
+from postflow import config, crypto, db, jobs, platforms
 from postflow.engine import Engine
+from postflow.http import clients
 from postflow.models import Attachment, Content, Credentials, Delivery, NewPost
+from postflow.posts import scheduling
 from sandbox import Sandbox
 
 KEY = base64.urlsafe_b64encode(b"0123456789abcdef0123456789abcdef").decode()
@@ -41,10 +43,10 @@ def settings(database_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
 async def engine(settings: config.Settings) -> AsyncIterator[Engine]:
     async with (
         db.async_pool(settings.database_url.get_secret_value(), max_size=8) as pool,
-        net.client(settings) as http,
-        net.commit_client(settings) as commit_http,
+        clients.client(settings) as http,
+        clients.commit_client(settings) as commit_http,
     ):
-        yield Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
+        yield Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=jobs.wake)
 
 
 class Person(NamedTuple):
@@ -139,7 +141,7 @@ def scheduled(
     )
     with conn.transaction():
         made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1), settings=settings)
-        waking.publish_later(conn, made.deliveries)
+        jobs.publish_later(conn, made.deliveries)
     return made.deliveries
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from pydantic import SecretStr
 
-from postflow import accounts, crypto, platforms, servers
+from postflow import crypto, platforms
+from postflow.accounts import accounts, servers
 from postflow.engine import Engine
 from postflow.models import Account, AppRegistration, Credentials, Profile, utc_now
 from sandbox import Sandbox

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from postflow import arrows, deliveries, due, rechecking, restoring
 from postflow.models import SET_ASIDE, Delivery, Receipt
+from postflow.posts import deliveries
+from postflow.publishing import due, rechecking, restoring, transitions
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=2)
@@ -122,15 +123,19 @@ RECEIPT = Receipt(remote_id="77", permalink="https://a/77", notes=("seen",), sho
 def gives_back(claim: str = "mine", *, restage: bool = False, new_key: bool = False, later: bool = False) -> Act:
     options: dict[str, Any] = {"faults": 1, "pauses": 1, "restage": restage, "new_key": new_key, "detail": {}}
     at = LATER if later else None
-    return lambda row: arrows.give_back(row.aconn, row.delivery, claim, not_before=at, sentence="Not now.", **options)
+    return lambda row: transitions.give_back(
+        row.aconn, row.delivery, claim, not_before=at, sentence="Not now.", **options
+    )
 
 
 def claims(reply_to: str | None = None) -> Act:
-    return lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", "alike", reply_to, pace_s=300)
+    return lambda row: transitions.claim_to_send(
+        row.aconn, row.delivery, "new", 60, "hash", "alike", reply_to, pace_s=300
+    )
 
 
 def fails(claim: str | None) -> Act:
-    return lambda row: arrows.mark_failed(
+    return lambda row: transitions.mark_failed(
         row.aconn,
         row.delivery,
         claim,
@@ -144,17 +149,19 @@ def fails(claim: str | None) -> Act:
 
 def sends_again(*, sure: bool, later: bool = False) -> Act:
     at = LATER if later else None
-    return lambda row: arrows.send_again(
+    return lambda row: transitions.send_again(
         row.aconn, row.id, "mine", not_before=at, new_key=sure, restage=sure, settled=sure, sentence="Absent."
     )
 
 
 def publishes(*, lookup: bool = False, receipt: Receipt = RECEIPT) -> Act:
-    return lambda row: arrows.mark_published(row.aconn, row.delivery, receipt, sentence="Published.", lookup=lookup)
+    return lambda row: transitions.mark_published(
+        row.aconn, row.delivery, receipt, sentence="Published.", lookup=lookup
+    )
 
 
 def looks(*, absent: bool | None) -> Act:
-    return lambda row: arrows.look_again(row.aconn, row.id, "mine", LATER, absent=absent, sentence="Not yet.")
+    return lambda row: transitions.look_again(row.aconn, row.id, "mine", LATER, absent=absent, sentence="Not yet.")
 
 
 def doubts(*, long: bool) -> Act:
@@ -171,23 +178,25 @@ def saw(row: Row) -> datetime:
 
 #: Every function with a statement that changes a row, as its callers call it.
 ACTS: dict[str, Act] = {
-    "arrows.claim_to_prepare": lambda row: arrows.claim_to_prepare(row.aconn, row.id, "new", 60),
-    "arrows.renew": lambda row: arrows.renew(row.aconn, row.id, "mine", 60),
-    "arrows.checkpoint": lambda row: arrows.checkpoint(row.aconn, row.id, "mine", {"step": 1}),
-    "arrows.mark_ready": lambda row: arrows.mark_ready(row.aconn, row.id, "mine", {"step": 2}),
-    "arrows.give_back": gives_back(),
-    "arrows.restage": lambda row: arrows.restage(row.aconn, row.id, "Too old."),
-    "arrows.claim_to_send": claims(),
-    "arrows.mark_published": publishes(),
-    "arrows.mark_failed": fails("mine"),
-    "arrows.mark_missed": lambda row: arrows.mark_missed(row.aconn, row.id, "Too late.", "Move it.", as_of=saw(row)),
-    "arrows.mark_unknown": lambda row: arrows.mark_unknown(
+    "transitions.claim_to_prepare": lambda row: transitions.claim_to_prepare(row.aconn, row.id, "new", 60),
+    "transitions.renew": lambda row: transitions.renew(row.aconn, row.id, "mine", 60),
+    "transitions.checkpoint": lambda row: transitions.checkpoint(row.aconn, row.id, "mine", {"step": 1}),
+    "transitions.mark_ready": lambda row: transitions.mark_ready(row.aconn, row.id, "mine", {"step": 2}),
+    "transitions.give_back": gives_back(),
+    "transitions.restage": lambda row: transitions.restage(row.aconn, row.id, "Too old."),
+    "transitions.claim_to_send": claims(),
+    "transitions.mark_published": publishes(),
+    "transitions.mark_failed": fails("mine"),
+    "transitions.mark_missed": lambda row: transitions.mark_missed(
+        row.aconn, row.id, "Too late.", "Move it.", as_of=saw(row)
+    ),
+    "transitions.mark_unknown": lambda row: transitions.mark_unknown(
         row.aconn, row.id, "mine", LATER, code="lost", sentence="Lost.", detail={}
     ),
-    "arrows.claim_to_look": lambda row: arrows.claim_to_look(row.aconn, row.id, "new", 60),
-    "arrows.look_again": looks(absent=True),
-    "arrows.send_again": sends_again(sure=True),
-    "arrows.mark_attention": lambda row: arrows.mark_attention(
+    "transitions.claim_to_look": lambda row: transitions.claim_to_look(row.aconn, row.id, "new", 60),
+    "transitions.look_again": looks(absent=True),
+    "transitions.send_again": sends_again(sure=True),
+    "transitions.mark_attention": lambda row: transitions.mark_attention(
         row.aconn, row.id, "mine", code="unclear", sentence="Unclear.", next_step="Look."
     ),
     "deliveries.create": lambda row: deliveries.create(row.conn, row.delivery.post_id, [2], "Scheduled."),
@@ -271,30 +280,30 @@ def may_go(where: str, status: str, went: str) -> list[Story]:
 
 
 PREPARING = [
-    *may_go("arrows.claim_to_prepare", "scheduled", GOES),
+    *may_go("transitions.claim_to_prepare", "scheduled", GOES),
     Story(
-        "arrows.claim_to_prepare",
+        "transitions.claim_to_prepare",
         "what is scheduled is claimed, with a lease",
         ours("scheduled"),
         f"{GOES} AND {CHANGED} AND claim = 'new' AND wake_at BETWEEN now() AND now() + interval '70 seconds'",
         ("alternative:deliveries.not_before IS NULL",),
     ),
     Story(
-        "arrows.claim_to_prepare",
+        "transitions.claim_to_prepare",
         "the network asked to wait with uploads, of which it has one",
         ours("scheduled", "sent_at = now()") + pictures(5) + UPLOADS_WAIT,
         REFUSED,
         ("value:CASE WHEN (deliveries.status = 'scheduled'…", "alternative:deliveries.staged IS NULL"),
     ),
     Story(
-        "arrows.claim_to_prepare",
+        "transitions.claim_to_prepare",
         "the network asked to wait with uploads, and only some of its pictures are up",
         ours("scheduled", "staged = '{}'") + pictures(5) + UPLOADS_WAIT,
         REFUSED,
         ("alternative:deliveries.sent_at IS NULL",),
     ),
     Story(
-        "arrows.claim_to_prepare",
+        "transitions.claim_to_prepare",
         "the network asked to wait with uploads, and it is a text; another has a picture",
         ours("scheduled") + a_row(3, "scheduled") + pictures(3) + UPLOADS_WAIT,
         GOES,
@@ -305,27 +314,27 @@ PREPARING = [
         ),
     ),
     Story(
-        "arrows.claim_to_prepare",
+        "transitions.claim_to_prepare",
         "the network asked to wait with uploads, and its own were all kept",
         ours("scheduled", "staged = '{}'", "sent_at = now()") + pictures(5) + UPLOADS_WAIT,
         GOES,
         ("condition:(deliveries.staged IS NULL OR…",),
     ),
     Story(
-        "arrows.renew",
+        "transitions.renew",
         "a worker that is still at it keeps its lease",
         ours("preparing"),
         "wake_at BETWEEN now() AND now() + interval '70 seconds'",
     ),
     Story(
-        "arrows.checkpoint",
+        "transitions.checkpoint",
         "a step is kept, and how old what was prepared first is",
         ours("preparing", f"staged_at = now() - {HOUR}"),
         f"staged = '{{\"step\": 1}}' AND staged_at = now() - {HOUR}",
     ),
-    Story("arrows.checkpoint", "a first step has its age", ours("preparing"), "staged_at >= now()"),
+    Story("transitions.checkpoint", "a first step has its age", ours("preparing"), "staged_at >= now()"),
     Story(
-        "arrows.mark_ready",
+        "transitions.mark_ready",
         "one request remains, at the date; nobody has it, and whatever ended workers, it was not this one",
         ours("preparing", DIRTY, f"staged_at = now() - {HOUR}", date=f"now() + {HOUR}"),
         f"status = 'ready' AND {CHANGED} AND staged = '{{\"step\": 2}}' AND claim IS NULL AND deaths = 0"
@@ -333,26 +342,26 @@ PREPARING = [
         ("p.id = deliveries.post_id",),
     ),
     Story(
-        "arrows.mark_ready",
+        "transitions.mark_ready",
         "ready after its date: to be woken now, not in the past",
         ours("preparing"),
         "wake_at >= now() AND wake_at < now() + interval '1 minute' AND staged_at >= now()",
     ),
     Story(
-        "arrows.restage",
+        "transitions.restage",
         "what was prepared is thrown away, and it comes back at its date",
         ours("ready", date=f"now() + {HOUR}"),
         f"status = 'scheduled' AND {CHANGED} AND staged IS NULL AND staged_at IS NULL AND wake_at = now() + {HOUR}",
         ("p.id = deliveries.post_id",),
     ),
     Story(
-        "arrows.restage",
+        "transitions.restage",
         "too old and due: to be prepared now",
         ours("ready"),
         "wake_at >= now() AND wake_at < now() + interval '1 minute'",
     ),
     Story(
-        "arrows.restage",
+        "transitions.restage",
         "a container that may have been published is the only handle on what became of it",
         ours("ready", "first_sent_at = now()"),
         REFUSED,
@@ -367,13 +376,13 @@ PREPARING = [
             ("claim = %(claim)s",),
             meanwhile=TAKEN_OVER,
         )
-        for where in ("arrows.renew", "arrows.checkpoint", "arrows.mark_ready")
+        for where in ("transitions.renew", "transitions.checkpoint", "transitions.mark_ready")
     ],
 ]
 
 GIVING_BACK = [
     Story(
-        "arrows.give_back",
+        "transitions.give_back",
         "not now, and at the pause's end: counted, its words and looks gone, what was prepared kept",
         ours("sending", DIRTY, DIRTY_WORDS),
         f"status = 'scheduled' AND {CHANGED} AND claim IS NULL AND faults = 4 AND pauses = 6 AND staged IS NOT NULL"
@@ -383,7 +392,7 @@ GIVING_BACK = [
         act=gives_back(later=True),
     ),
     Story(
-        "arrows.give_back",
+        "transitions.give_back",
         "what was uploaded is gone, and the key used up",
         ours("sending", DIRTY, f"not_before = now() - {HOUR}"),
         "staged IS NULL AND staged_at IS NULL AND key_no = 9 AND not_before IS NULL"
@@ -392,20 +401,20 @@ GIVING_BACK = [
         act=gives_back(restage=True, new_key=True),
     ),
     Story(
-        "arrows.give_back",
+        "transitions.give_back",
         "given back before its date: it comes at its date",
         ours("preparing", date=f"now() + {HOUR}"),
         f"wake_at = now() + {HOUR}",
     ),
     Story(
-        "arrows.give_back",
+        "transitions.give_back",
         "an earlier request was given up as unknown and sent again: this refusal says nothing of that one",
         ours("sending", f"first_sent_at = now() - {HOUR}"),
         f"status = 'scheduled' AND first_sent_at = now() - {HOUR}",
         ("condition:first_sent_at = sent_at#1",),
     ),
     Story(
-        "arrows.give_back",
+        "transitions.give_back",
         "an earlier request is in doubt, and only the preparing of the next one failed",
         ours("preparing", "sent_at = now()", "first_sent_at = now()"),
         "status = 'scheduled' AND first_sent_at = now()",
@@ -413,8 +422,8 @@ GIVING_BACK = [
     ),
 ]
 #: Three statements in which whoever holds the claim, or whose request is the only one in doubt, has a word.
-for where, act in (("arrows.give_back", gives_back()), ("arrows.mark_failed", fails("mine"))):
-    nth = "#2" if where == "arrows.give_back" else ""
+for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_failed", fails("mine"))):
+    nth = "#2" if where == "transitions.give_back" else ""
     GIVING_BACK += [
         Story(
             where,
@@ -481,14 +490,14 @@ for where, act in (("arrows.give_back", gives_back()), ("arrows.mark_failed", fa
 
 AS_IT_WAS = [
     Story(
-        "arrows.mark_failed",
+        "transitions.mark_failed",
         "it is over: nobody has it, nothing wakes it, and its person reads why",
         ours("sending", DIRTY_WORDS),
         f"status = 'failed' AND {CHANGED} AND claim IS NULL AND wake_at IS NULL AND error_code = 'no'"
         " AND error = 'It was refused.' AND next_step = 'Change it.'",
     ),
     Story(
-        "arrows.mark_failed",
+        "transitions.mark_failed",
         "no claim is needed where nobody works on it",
         ours("ready"),
         "status = 'failed'",
@@ -496,7 +505,7 @@ AS_IT_WAS = [
         act=fails(None),
     ),
     Story(
-        "arrows.mark_failed",
+        "transitions.mark_failed",
         "its person has moved it while a worker found that it cannot go",
         ours("ready"),
         REFUSED,
@@ -505,14 +514,14 @@ AS_IT_WAS = [
         act=fails(None),
     ),
     Story(
-        "arrows.mark_failed",
+        "transitions.mark_failed",
         "an intent that did not come through: whoever took it back leaves the row to the next",
         ours("ready"),
         REFUSED,
         ("%(claim)s::text IS NULL",),
     ),
     Story(
-        "arrows.mark_missed",
+        "transitions.mark_missed",
         "it is over: nothing wakes it, and its person reads why",
         ours("ready", DIRTY_WORDS),
         f"status = 'missed' AND {CHANGED} AND wake_at IS NULL AND error_code = 'missed' AND error = 'Too late.'"
@@ -539,12 +548,12 @@ AS_IT_WAS = [
             ("status_at = %(as_of)s",),
             meanwhile=change(5, "status_at = clock_timestamp()"),
         )
-        for where in ("arrows.mark_missed", "due.postpone", "due.hold")
+        for where in ("transitions.mark_missed", "due.postpone", "due.hold")
     ],
 ]
 
 LATE, AN_HOUR_AGO = f"now() - {HOUR}", f"sent_at = now() - {HOUR}"
-SEND = "arrows.claim_to_send"
+SEND = "transitions.claim_to_send"
 SENDING = [
     *may_go(SEND, "ready", LEAVES),
     Story(
@@ -874,7 +883,7 @@ SENDING = [
 
 OUT = [
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "it is out, where, and since when; what is missing there; nobody has it, nothing wakes it",
         ours("sending", AN_HOUR_AGO),
         f"status = 'published' AND {CHANGED} AND claim IS NULL AND wake_at IS NULL AND published_at >= now()"
@@ -883,7 +892,7 @@ OUT = [
         ("alternative:(attempt_no <= %(attempt_no)s AND status…",),
     ),
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "found by a look: it went out when it was sent",
         ours("unknown", AN_HOUR_AGO, DIRTY_WORDS),
         f"published_at = now() - {HOUR} AND {NO_WORDS} AND next_step IS NULL",
@@ -891,7 +900,7 @@ OUT = [
         act=publishes(lookup=True, receipt=Receipt(remote_id="77", permalink=None)),
     ),
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "a look finds it just after its person said that it is not there: when it was sent is not known any more",
         ours("unknown"),
         "status = 'published' AND published_at >= now()",
@@ -900,7 +909,7 @@ OUT = [
         act=publishes(lookup=True),
     ),
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "the first request is answered while the second is in doubt: it is out, whichever it was",
         ours("unknown"),
         "status = 'published'",
@@ -908,7 +917,7 @@ OUT = [
         meanwhile=change(5, "attempt_no = 2"),
     ),
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "a late answer, after its person edited the words: an earlier request is out, and the row is to other words",
         ours("sending"),
         REFUSED,
@@ -916,7 +925,7 @@ OUT = [
         meanwhile=change(5, "status = 'scheduled'", "claim = NULL", "revision = 2"),
     ),
     Story(
-        "arrows.mark_published",
+        "transitions.mark_published",
         "a late answer, while a newer request is under way, whose own answer will tell",
         ours("sending"),
         REFUSED,
@@ -945,53 +954,53 @@ OUT = [
 
 IN_DOUBT = [
     Story(
-        "arrows.mark_unknown",
+        "transitions.mark_unknown",
         "the answer got lost: nobody has it, and a look comes then",
         ours("sending"),
         f"status = 'unknown' AND {CHANGED} AND claim IS NULL AND wake_at > now() + {HOUR} AND error_code = 'lost'"
         " AND error = 'Lost.'",
     ),
     Story(
-        "arrows.claim_to_look",
+        "transitions.claim_to_look",
         "one looks, for as long as its lease",
         ours("unknown"),
         "claim = 'new' AND wake_at BETWEEN now() AND now() + interval '70 seconds'",
     ),
     Story(
-        "arrows.claim_to_look",
+        "transitions.claim_to_look",
         "another looks already, or no look tells anything yet",
         ours("unknown", "wake_at = now() + interval '1 minute'"),
         REFUSED,
         ("wake_at <= clock_timestamp()",),
     ),
     Story(
-        "arrows.look_again",
+        "transitions.look_again",
         "it was not seen for the first time: since when, and how often",
         ours("unknown"),
         f"claim IS NULL AND wake_at > now() + {HOUR} AND looks = 1 AND absent_looks = 1 AND first_absent_at >= now()",
     ),
     Story(
-        "arrows.look_again",
+        "transitions.look_again",
         "it was not seen again",
         ours("unknown", "absent_looks = 1", f"first_absent_at = now() - {HOUR}"),
         f"absent_looks = 2 AND first_absent_at = now() - {HOUR}",
     ),
     Story(
-        "arrows.look_again",
+        "transitions.look_again",
         "a sign of it was seen: absence is to be proven anew",
         ours("unknown", "absent_looks = 1", f"first_absent_at = now() - {HOUR}"),
         "looks = 1 AND absent_looks = 0 AND first_absent_at IS NULL",
         act=looks(absent=False),
     ),
     Story(
-        "arrows.look_again",
+        "transitions.look_again",
         "it could not be looked: that is no absence, and no sign",
         ours("unknown", "absent_looks = 1", f"first_absent_at = now() - {HOUR}"),
         f"absent_looks = 1 AND first_absent_at = now() - {HOUR}",
         act=looks(absent=None),
     ),
     Story(
-        "arrows.send_again",
+        "transitions.send_again",
         "proven absent for good: with a new key and uploads, as if nothing had been sent, and counted",
         ours("unknown", DIRTY, DIRTY_WORDS, f"not_before = now() - {HOUR}"),
         f"status = 'scheduled' AND {CHANGED} AND claim IS NULL AND faults = 4 AND wake_at >= now()"
@@ -999,7 +1008,7 @@ IN_DOUBT = [
         f" AND staged IS NULL AND staged_at IS NULL AND {CLEAN_LOOKS} AND {NO_WORDS}",
     ),
     Story(
-        "arrows.send_again",
+        "transitions.send_again",
         "a repeat cannot double it: with the same key, and since when it may be out",
         ours("unknown", DIRTY),
         "key_no = 8 AND first_sent_at IS NOT NULL AND staged IS NOT NULL AND staged_at IS NOT NULL"
@@ -1007,14 +1016,14 @@ IN_DOUBT = [
         act=sends_again(sure=False, later=True),
     ),
     Story(
-        "arrows.mark_attention",
+        "transitions.mark_attention",
         "a person has to tell: nobody has it, nothing wakes it, and they read why",
         ours("unknown"),
         f"status = 'attention' AND {CHANGED} AND claim IS NULL AND wake_at IS NULL AND error_code = 'unclear'"
         " AND error = 'Unclear.' AND next_step = 'Look.'",
     ),
     Story(
-        "arrows.mark_unknown",
+        "transitions.mark_unknown",
         "the sweep gave its request up, it was proven absent, and another worker sends it",
         ours("sending"),
         REFUSED,
@@ -1030,7 +1039,7 @@ IN_DOUBT = [
             ("claim = %(claim)s",),
             meanwhile=TAKEN_OVER,
         )
-        for where in ("arrows.look_again", "arrows.send_again", "arrows.mark_attention")
+        for where in ("transitions.look_again", "transitions.send_again", "transitions.mark_attention")
     ],
 ]
 
@@ -1525,21 +1534,21 @@ FORGOTTEN = [
 
 #: From which states each moves a row that its worker has the claim of; docs/lifecycle.md draws those that are arrows.
 FROM: dict[str, tuple[str, ...]] = {
-    "arrows.claim_to_prepare": ("scheduled",),
-    "arrows.renew": ("preparing",),
-    "arrows.checkpoint": ("preparing",),
-    "arrows.mark_ready": ("preparing",),
-    "arrows.give_back": ("preparing", "sending", "unknown"),
-    "arrows.restage": ("ready",),
-    "arrows.claim_to_send": ("ready",),
-    "arrows.mark_published": ("scheduled", "preparing", "ready", "sending", "unknown", "attention"),
-    "arrows.mark_failed": ("preparing", "sending", "unknown"),
-    "arrows.mark_missed": ("scheduled", "ready"),
-    "arrows.mark_unknown": ("sending",),
-    "arrows.claim_to_look": ("unknown",),
-    "arrows.look_again": ("unknown",),
-    "arrows.send_again": ("unknown",),
-    "arrows.mark_attention": ("unknown",),
+    "transitions.claim_to_prepare": ("scheduled",),
+    "transitions.renew": ("preparing",),
+    "transitions.checkpoint": ("preparing",),
+    "transitions.mark_ready": ("preparing",),
+    "transitions.give_back": ("preparing", "sending", "unknown"),
+    "transitions.restage": ("ready",),
+    "transitions.claim_to_send": ("ready",),
+    "transitions.mark_published": ("scheduled", "preparing", "ready", "sending", "unknown", "attention"),
+    "transitions.mark_failed": ("preparing", "sending", "unknown"),
+    "transitions.mark_missed": ("scheduled", "ready"),
+    "transitions.mark_unknown": ("sending",),
+    "transitions.claim_to_look": ("unknown",),
+    "transitions.look_again": ("unknown",),
+    "transitions.send_again": ("unknown",),
+    "transitions.mark_attention": ("unknown",),
     "deliveries.begin_again": ("scheduled", "preparing", "ready"),
     "deliveries.move": ("scheduled", "preparing", "ready", "missed"),
     "deliveries.cancel": ("scheduled", "preparing", "ready"),
@@ -1582,7 +1591,7 @@ EVERYWHERE = [
     ),
     *(
         Story(
-            "arrows.mark_failed",
+            "transitions.mark_failed",
             f"nobody works on it, but it is {state}",
             ours(state, "claim = 'theirs'"),
             REFUSED,
@@ -1621,10 +1630,10 @@ ELSEWHERE = {
 }
 #: What no story misses, and why it stands there all the same: by function, parts of its statement.
 NOT_NEEDED: dict[str, dict[str, str]] = {
-    "arrows.claim_to_prepare": {
+    "transitions.claim_to_prepare": {
         "condition:deliveries.status = 'scheduled'": "`turns.PAUSE` is asked of other states, too; here all are scheduled",
     },
-    "arrows.claim_to_send": {
+    "transitions.claim_to_send": {
         "before.status = 'published'#1": "nothing else has a `remote_id`",
         "o.wake_at <= now() + interval '1 day'": "bounds what is read of the index, and no lease or wake is as long",
         **dict.fromkeys(

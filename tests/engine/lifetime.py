@@ -6,13 +6,13 @@ A job is gone from the queue when its story begins: what dies half-way has nothi
 import httpx
 import psycopg
 
-from postflow import preparing, publishing, rechecking, reconciling, sweeping
 from postflow.engine import Engine
 from postflow.models import RESTING, DeliveryStatus
+from postflow.publishing import preparing, rechecking, reconciling, sending, sweeping
 
 STORIES = {
     "prepare": preparing.prepare,
-    "publish": publishing.publish,
+    "publish": sending.publish,
     "reconcile": reconciling.reconcile,
     "recheck": rechecking.recheck,
 }

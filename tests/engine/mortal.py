@@ -1,9 +1,9 @@
 """Worker processes that die where they are told to: `python -m tests.engine.mortal` forks one per line of its input.
 
 in   {"env": {…}, "task": {what `lifetime.to_rest` is given}, "dies_at": n}
-out  {"signal": 9 or 0, "exit": …, "steps": ["committed: arrows.claim_to_prepare", …]}
+out  {"signal": 9 or 0, "exit": …, "steps": ["committed: transitions.claim_to_prepare", …]}
 
-The child runs the real stories of `postflow.publishing` until the deliveries rest. It counts its steps and kills itself
+The child runs the real stories of `postflow.publishing.sending` until the deliveries rest. It counts its steps and kills itself
 with SIGKILL at the n-th: nothing is tidied up, nothing said to the database or the network. Steps are
 
     each exchange with the database that may change it, when its answer is there: inside a transaction, or committed
@@ -33,8 +33,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 import postflow
-from postflow import config, db, net, platforms, waking
+from postflow import config, db, jobs, platforms
 from postflow.engine import Engine
+from postflow.http import clients
 from tests.engine import lifetime
 
 Step = Callable[[str], None]
@@ -86,7 +87,7 @@ class Ground:
 @functools.cache
 def _ground(*_: str) -> Ground:
     settings = config.load()
-    return Ground(settings, net.client(settings), net.commit_client(settings))
+    return Ground(settings, clients.client(settings), clients.commit_client(settings))
 
 
 def _live(order: dict[str, Any], ground: Ground, tell: int) -> None:
@@ -128,7 +129,7 @@ async def _work(task: dict[str, Any], ground: Ground, step: Step) -> None:
             settings=ground.settings,
             http=ground.http,
             commit_http=ground.commit_http,
-            wake=waking.wake,
+            wake=jobs.wake,
             reached=lambda name: step(f"reached: {name}"),
         )
         with psycopg.connect(url, autocommit=True) as clock:

@@ -13,10 +13,12 @@ from psycopg import sql
 from pydantic import SecretStr
 
 import postflow.db
-from postflow import config, errors, platforms, preparing, publishing, reconciling, scheduling, sweeping
+from postflow import config, errors, platforms
 from postflow import engine as engines
 from postflow.engine import Engine
 from postflow.models import Content, Delivery, NewPost
+from postflow.posts import scheduling
+from postflow.publishing import preparing, reconciling, sending, sweeping
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
@@ -89,8 +91,8 @@ async def test_a_worker_with_a_wrong_clock_neither_publishes_early_nor_calls_a_p
     [due] = scheduled(db, settings, ada, (account,), text)
     db.execute("UPDATE posts SET grace_s = 60")
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes_off), tick=True):
-        assert await publishing.publish(engine, early.id) is None
-        assert await publishing.publish(engine, due.id)
+        assert await sending.publish(engine, early.id) is None
+        assert await sending.publish(engine, due.id)
     assert status_of(db, early) == "scheduled"
     assert db.execute("SELECT wake_at FROM deliveries WHERE id = %s", [early.id]).fetchone() == (soon,)
     assert sandbox.ledger.times_published(f"{text}, not yet") == 0
@@ -103,7 +105,7 @@ async def test_a_worker_with_a_wrong_clock_waits_as_long_before_it_calls_a_lost_
     account = await an_account(db, engine, sandbox, ada, "mastodon-4.1", "hasty")
     [delivery] = scheduled(db, settings, ada, (account,), "looked for too soon")
     sandbox.faults.add("drop_before", **{**POSTS, "instance": "mastodon-4.1"}, times=1)
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     assert status_of(db, delivery) == "unknown"
     await reconciling.reconcile(engine, delivery.id)
     db.execute("UPDATE deliveries SET wake_at = now() WHERE id = %s", [delivery.id])
@@ -119,7 +121,7 @@ async def test_what_a_wrong_clock_puts_off_is_put_off_by_the_databases(
     [delivery] = scheduled(db, settings, ada, (account,), "later, please")
     sandbox.faults.add("status", **POSTS, times=1, status=429, headers={"Retry-After": "30"})
     with time_machine.travel(datetime.now(UTC) + timedelta(minutes=10), tick=True):
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
     row = db.execute(
         "SELECT extract(epoch FROM wake_at - now()) BETWEEN 1 AND 60 FROM deliveries WHERE id = %s", [delivery.id]
     ).fetchone()
@@ -139,7 +141,7 @@ async def test_a_job_deleted_by_hand_is_replaced_by_the_sweep_and_the_post_goes_
     assert (await sweeping.sweep(engine))["asleep"] == 1
     assert jobs_of(db, delivery) == ["publish"]
     assert (await sweeping.sweep(engine))["asleep"] == 0, "one wake-up is enough"
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
 
 
 SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"
@@ -206,7 +208,7 @@ async def test_a_delivery_whose_account_was_disconnected_fails_with_the_reason(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "leaver")
     [delivery] = scheduled(db, settings, ada, (account,), "nobody to send it")
     db.execute("UPDATE accounts SET state = 'disconnected', sealed = NULL")
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     state, error, next_step = told(db, delivery)
     assert state == "failed"
     assert "disconnected" in error
@@ -220,10 +222,10 @@ async def test_a_post_that_missed_its_time_because_of_its_account_says_so(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "held")
     [delivery] = scheduled(db, settings, ada, (account,), "held too long")
     db.execute("UPDATE accounts SET state = 'needs_reconnect'")
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     assert status_of(db, delivery) == "scheduled", "within the grace it waits for the account"
     db.execute("UPDATE posts SET post_date = now() - interval '1 hour', grace_s = 60")
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     state, error, next_step = told(db, delivery)
     assert (state, "connected again" in error, "Connect the account" in next_step) == ("missed", True, True)
 
@@ -236,7 +238,7 @@ async def test_the_jobs_of_a_person_who_was_removed_do_nothing(
     db.execute("DELETE FROM posts WHERE user_id = %s", [ada])
     db.execute("DELETE FROM users WHERE id = %s", [ada])
     assert await preparing.prepare(engine, delivery.id) is None
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert await reconciling.reconcile(engine, delivery.id) is None
     assert sandbox.ledger.times_published("its author is gone") == 0
 
@@ -252,7 +254,7 @@ async def test_a_network_no_longer_registered_ends_with_a_sentence_before_anythi
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "unregistered")
     [waiting] = scheduled(db, settings, ada, (account,), "its network is gone", media=(a_picture(db, ada),))
     monkeypatch.delitem(platforms.REGISTRY, "pixelfed")
-    await publishing.publish(engine, waiting.id)
+    await sending.publish(engine, waiting.id)
     state, error, next_step = told(db, waiting)
     assert state == "failed"
     assert error == "PostFlow no longer speaks to “pixelfed”."
@@ -270,7 +272,7 @@ async def test_an_unknown_outcome_on_a_network_no_longer_registered_is_left_to_t
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unlooked")
     [delivery] = scheduled(db, settings, ada, (account,), "out, perhaps")
     sandbox.faults.add("drop_after_commit", **POSTS, times=1)
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     monkeypatch.delitem(platforms.REGISTRY, "mastodon")
     await reconciling.reconcile(engine, delivery.id)
     state, error, _ = told(db, delivery)
@@ -293,10 +295,10 @@ async def test_a_missing_key_holds_a_post_spends_nothing_and_ends_when_the_key_i
         assert await preparing.prepare(engine, delivery.id)
     lost = settings.model_copy(update={"encryption_keys": (SecretStr(Fernet.generate_key().decode()),)})
     for _ in range(settings.max_faults + 2):
-        await publishing.publish(replace(engine, settings=lost), delivery.id)
+        await sending.publish(replace(engine, settings=lost), delivery.id)
         db.execute("UPDATE deliveries SET not_before = NULL, wake_at = now() - interval '1 second'")
     assert status_of(db, delivery) == ("ready" if prepared else "scheduled")
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done and done.faults == 0
     assert sandbox.ledger.times_published(text) == 1
 
@@ -341,13 +343,13 @@ async def test_a_read_only_database_sends_nothing_and_forgets_nothing(
     assert await preparing.prepare(engine, delivery.id)
     make_read_only(admin, database_url, True)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("no intent, no request") == 0
     make_read_only(admin, database_url, False)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        await publishing.publish(engine, delivery.id)  # by a session that began before
+        await sending.publish(engine, delivery.id)  # by a session that began before
     monkeypatch.setattr(postflow.db, "READ_ONLY_LIFE_S", 0)
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("no intent, no request") == 1
 
 
@@ -366,10 +368,10 @@ async def test_a_full_disk_sends_nothing_and_spends_no_attempt(
     assert await preparing.prepare(engine, delivery.id)
     db.execute(FULL)
     with pytest.raises(psycopg.errors.DiskFull):
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("no room for the intent") == 0
     db.execute("DROP TRIGGER full_disk ON deliveries")
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done and (done.attempt_no, done.faults) == (1, 0)
 
 
@@ -384,7 +386,7 @@ async def test_a_disk_that_fills_up_while_preparing_is_no_fault_of_the_networks(
     db.execute("DROP TRIGGER full_disk ON deliveries")
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
     assert (await sweeping.sweep(engine))["preparing"] == 1
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done and done.faults == 0
 
 
@@ -394,7 +396,7 @@ async def test_an_answer_waits_until_it_can_be_written_down(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "written-later")
     [delivery] = scheduled(db, settings, ada, (account,), "out, and written down when there was room")
     db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF remote_id"))
-    publish = asyncio.create_task(publishing.publish(engine, delivery.id))
+    publish = asyncio.create_task(sending.publish(engine, delivery.id))
     while not sandbox.ledger.times_published("out, and written down when there was room"):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     await asyncio.sleep(1)
@@ -417,7 +419,7 @@ async def test_an_answer_that_cannot_be_written_down_is_looked_up_and_not_sent_a
     [delivery] = scheduled(db, settings, ada, (account,), "out, but nowhere written")
     db.execute(FULL.replace("INSERT OR UPDATE", "INSERT OR UPDATE OF remote_id"))
     with pytest.raises(psycopg.errors.DiskFull):
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
     db.execute("DROP TRIGGER full_disk ON deliveries")
     assert status_of(db, delivery) == "sending"
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")

@@ -7,9 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, deliveries, preparing, publishing, scheduling, sweeping
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import deliveries, scheduling
+from postflow.publishing import preparing, sending, sweeping
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
@@ -68,11 +70,11 @@ async def test_ten_deaths_end_it_and_a_try_again_with_a_smaller_picture_is_a_new
     for _ in range(preparing.MOST_DEATHS):
         dies(db, row)
         await sweeping.sweep(engine)
-    await publishing.publish(engine, row.id)
+    await sending.publish(engine, row.id)
     assert status_of(db, row) == "failed"
     with db.transaction():
         scheduling.retry(db, ada, row.id, now=datetime.now(UTC))
-    assert await publishing.publish(engine, row.id)
+    assert await sending.publish(engine, row.id)
 
 
 async def test_what_has_become_ready_is_not_what_killed_its_workers(

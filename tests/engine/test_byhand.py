@@ -11,8 +11,9 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from postflow import cli, config, publishing
+from postflow import cli, config
 from postflow.engine import Engine
+from postflow.publishing import sending
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 from tests.engine.connected import connected
@@ -64,7 +65,7 @@ async def test_two_commands_and_a_worker_at_once_send_once(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "crowded")
     [due] = scheduled(db, settings, ada, (account,), "three at once")
     sandbox.faults.add("slow", instance="mastodon", path="/api/v1/statuses$", seconds=0.2)
-    await asyncio.gather(publishing.publish(engine, due.id), run("due"), run("due"))
+    await asyncio.gather(sending.publish(engine, due.id), run("due"), run("due"))
     assert sandbox.ledger.times_published("three at once") == 1
     assert status_of(db, due) == "published"
 
@@ -75,7 +76,7 @@ async def test_due_takes_up_what_a_dead_worker_was_sending(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "orphaned")
     [due] = scheduled(db, settings, ada, (account,), "its worker is gone")
     sandbox.faults.add("drop_after_commit", instance="mastodon", method="POST", path="/api/v1/statuses$")
-    await publishing.publish(engine, due.id)
+    await sending.publish(engine, due.id)
     assert status_of(db, due) == "unknown"
     assert "published: http" in (await run("due")).stdout
     assert sandbox.ledger.times_published("its worker is gone") == 1

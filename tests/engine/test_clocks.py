@@ -13,14 +13,17 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 
-from postflow import config, leaving, outgoing, publishing, runs, sweeping
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
+from postflow.http import deadline
+from postflow.operations import periodic_runs
+from postflow.publishing import outgoing, sending, sweeping
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import an_account, scheduled, status_of
 from worker import engine as workers_engine
-from worker import periodic, schedule, ticking
+from worker import periodic, schedule, tick_watch
 
 HOUR = timedelta(hours=1)
 
@@ -60,7 +63,7 @@ async def queue(
 ) -> AsyncIterator[procrastinate.App]:
     """A worker has started, this process is it, and each job has been run a moment ago."""
     monkeypatch.setattr(workers_engine, "_engine", engine)
-    runs.plan(db, schedule.planned(settings, database.now(db)))
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))
     db.execute("UPDATE periodic_runs SET deferred_at = now()")
     with periodic.app.replace_connector(PsycopgConnector(conninfo=database_url)) as app:
         async with app.open_async():
@@ -78,7 +81,7 @@ async def test_periodic_jobs_go_on_after_the_databases_clock_was_set_back(
     await periodic.tick(timestamp=0)
     assert {"sweep", "tell_people"} <= jobs(db)
     by_the_wall = {job.name: job.next_at for job in schedule.planned(settings, database.now(db))}
-    [sweep] = [run for run in runs.known(db) if run.name == "sweep"]
+    [sweep] = [run for run in periodic_runs.known(db) if run.name == "sweep"]
     assert sweep.next_at <= by_the_wall["sweep"]
     db.execute("DELETE FROM procrastinate_jobs")
     await periodic.tick(timestamp=0)
@@ -93,19 +96,19 @@ async def test_a_worker_that_read_the_clock_before_another_took_the_run_does_not
     [early] = [job for job in schedule.planned(settings, now - timedelta(minutes=1)) if job.name == "sweep"]
     db.execute("UPDATE periodic_runs SET next_at = %s WHERE name = 'sweep'", [early.next_at + timedelta(minutes=1)])
     async with engine.pool.connection() as conn:
-        assert not await runs.take(conn, early)
+        assert not await periodic_runs.take(conn, early)
 
 
 async def test_a_worker_whose_own_deferrer_is_silent_ticks_by_a_clock_that_is_never_set(
     queue: procrastinate.App, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ticking, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(tick_watch, "LOOK_EVERY_S", 0.05)
     ticked = asyncio.Event()
 
     async def tick() -> None:
         ticked.set()
 
-    async with ticking.watched(tick):
+    async with tick_watch.watched(tick):
         await asyncio.sleep(0.5)
         assert not ticked.is_set(), "runs were taken a moment ago"
         db.execute("UPDATE periodic_runs SET deferred_at = now() - interval '3 minutes'")
@@ -135,7 +138,7 @@ async def being_sent(
     account = await an_account(db, engine, sandbox, user_id, "mastodon", text.replace(" ", "-"))
     [delivery] = scheduled(db, engine.settings, user_id, (account,), text)
     with pytest.raises(Gone):
-        await publishing.publish(ending(engine, "sending"), delivery.id)
+        await sending.publish(ending(engine, "sending"), delivery.id)
     return delivery.id, account
 
 
@@ -164,7 +167,7 @@ async def test_a_request_under_way_keeps_its_lease_when_the_clock_is_set_back_an
     delivery_id, _ = await being_sent(db, engine, sandbox, ada, "sent before the clock was set back")
     set_back(db)
     await sweeping.sweep(engine)
-    lease_s = leaving.lease_s(engine.settings.request_timeout_s)
+    lease_s = deadline.lease_s(engine.settings.request_timeout_s)
     status, left_s = row(db, delivery_id)
     assert status == "sending" and 0 < left_s <= lease_s + 1
     await lifetime.to_rest(engine, db, [delivery_id])
@@ -213,11 +216,11 @@ async def test_late_posts_keep_no_pace_to_what_went_out_in_the_future(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "paced-then-set-back")
     [before] = scheduled(db, settings, ada, (account,), "out before the clock was set back")
-    assert await publishing.publish(engine, before.id)
+    assert await sending.publish(engine, before.id)
     set_back(db)
     [late] = scheduled(db, settings, ada, (account,), "late after the clock was set back")
     db.execute("UPDATE posts SET post_date = now() - interval '5 minutes' WHERE id = %s", [late.post_id])
-    assert await publishing.publish(engine, late.id)
+    assert await sending.publish(engine, late.id)
     assert status_of(db, late) == "published"
 
 

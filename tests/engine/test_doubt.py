@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from postflow import db as database
-from postflow import preparing, restoring
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import preparing, restoring
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
 from tests.engine.test_outcomes import jobs, row

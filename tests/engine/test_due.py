@@ -6,10 +6,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import arrows, config, due
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus
+from postflow.publishing import due, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
 
@@ -35,7 +36,7 @@ def change(db: psycopg.Connection, one: Delivery, columns: str) -> None:
 
 async def asked(engine: Engine, question: Any, one: Delivery, *more: Any) -> Any:
     async with engine.pool.connection() as conn:
-        row = await arrows.get(conn, one.id)
+        row = await transitions.get(conn, one.id)
         assert row
         return await question(conn, row, *more)
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, outgoing, preparing, publishing, scheduling, waking
+from postflow import config, jobs
 from postflow.engine import Engine
 from postflow.models import Attachment, Content, Delivery, NewPost
+from postflow.posts import scheduling
+from postflow.publishing import outgoing, preparing, sending, transitions
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -32,7 +34,7 @@ def edit(
     now = datetime.now(UTC)
     with conn.transaction():
         made = scheduling.edit(conn, ada, delivery.post_id, new, revision=revision, now=now, settings=settings)
-        waking.publish_later(conn, made.deliveries)
+        jobs.publish_later(conn, made.deliveries)
     return made.deliveries
 
 
@@ -85,7 +87,7 @@ async def test_a_thread_that_was_ready_goes_out_with_its_new_parts_alone(
         assert await preparing.prepare(engine, one.id)
     now = edit(db, settings, ada, made[0], version(account, "new one", thread=("new two",)))
     for one in made:  # wake-ups of the old version
-        await publishing.publish(engine, one.id)
+        await sending.publish(engine, one.id)
     await lifetime.to_rest(engine, db, [one.id for one in now])
     first, second = sandbox.ledger.statuses(account="thread-editor")
     assert [first.text, second.text] == ["new one", "new two"]
@@ -136,7 +138,7 @@ async def test_what_was_gathered_before_an_edit_cannot_be_claimed_after_it(
         assert await preparing.prepare(engine, delivery.id)
     async with engine.pool.connection() as conn:
         said = gathered.payload_hash
-        assert await arrows.claim_to_send(conn, ready, "stale", 30, said, "alike", None, pace_s=0) is None
+        assert await transitions.claim_to_send(conn, ready, "stale", 30, said, "alike", None, pace_s=0) is None
     await lifetime.to_rest(engine, db, [delivery.id])
     assert [one.text for one in sandbox.ledger.statuses(account=handle)] == [f"{handle} after"]
 

@@ -3,8 +3,9 @@
 import psycopg
 import pytest
 
-from postflow import config, platforms, publishing, reconciling
+from postflow import config, platforms
 from postflow.engine import Engine
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 from tests.platforms.fourth import server
@@ -36,8 +37,8 @@ async def test_a_picture_and_a_thread_go_out_in_order(
 ) -> None:
     picture = a_picture(db, ada)
     first, second = scheduled(db, settings, ada, (account,), "sky one", media=(picture,), thread=("sky two",))
-    one = await publishing.publish(engine, first.id)
-    two = await publishing.publish(engine, second.id)
+    one = await sending.publish(engine, first.id)
+    two = await sending.publish(engine, second.id)
     assert one and two
     [status] = sandbox.ledger.statuses(text="sky one")
     assert (status.id, [media.alt_text for media in status.media]) == (one.remote_id, ["the sea"])
@@ -55,7 +56,7 @@ async def test_a_lost_answer_is_found_by_the_key_chosen_ahead(
 ) -> None:
     [delivery] = scheduled(db, settings, ada, (account,), "lost in the sky")
     sandbox.faults.add("drop_after_commit", instance="bluesky", method="POST", path="putRecord$", times=1)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
     assert await reconciling.reconcile(engine, delivery.id)
     assert status_of(db, delivery) == "published"

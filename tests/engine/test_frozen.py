@@ -11,8 +11,10 @@ import httpx
 import psycopg
 import pytest
 
-from postflow import config, db, net, preparing, publishing, waking
+from postflow import config, db, jobs
 from postflow.engine import Engine
+from postflow.http import clients
+from postflow.publishing import preparing, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -42,7 +44,7 @@ async def test_it_sends_nothing_any_more_and_the_post_is_tried_again(
 ) -> None:
     account = await an_account(db, hasty, sandbox, ada, "mastodon", "stood-still")
     [delivery] = scheduled(db, settings, ada, (account,), "nobody took it over")
-    assert await publishing.publish(standing_still(hasty), delivery.id) is None
+    assert await sending.publish(standing_still(hasty), delivery.id) is None
     assert status_of(db, delivery) == "scheduled"
     assert sandbox.ledger.times_published("nobody took it over") == 0
     await lifetime.to_rest(hasty, db, [delivery.id])
@@ -90,7 +92,7 @@ async def test_a_process_that_stood_still_on_the_way_sends_nothing_and_nothing_h
     media = (a_picture(db, ada),) if instance == "pixelfed" else ()
     [delivery] = scheduled(db, settings, ada, (account,), text, media=media)
     await preparing.prepare(hasty, delivery.id)
-    assert await publishing.publish(stalling(hasty, step), delivery.id) is None
+    assert await sending.publish(stalling(hasty, step), delivery.id) is None
     assert (status_of(db, delivery), sandbox.ledger.times_published(text)) == ("scheduled", 0)
     hasty.commit_http.event_hooks = {"request": []}
     await lifetime.to_rest(hasty, db, [delivery.id])
@@ -113,7 +115,7 @@ async def test_a_worker_that_is_stopped_before_anything_has_left_hands_the_post_
         await asyncio.Event().wait()
 
     engine.commit_http.event_hooks = {"request": [leaving]}
-    under_way = asyncio.ensure_future(publishing.publish(engine, delivery.id))
+    under_way = asyncio.ensure_future(sending.publish(engine, delivery.id))
     await connecting.wait()
     under_way.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -148,14 +150,18 @@ async def test_what_another_worker_has_sent_meanwhile_does_not_go_out_a_second_t
         other.join()
 
     still = standing_still(hasty, overtake) if step == "sending" else stalling(hasty, step, overtake)
-    assert await publishing.publish(still, delivery.id) is None
+    assert await sending.publish(still, delivery.id) is None
     sandbox.wait_until_idle()
     assert (status_of(db, delivery), sandbox.ledger.times_published(text)) == ENDS[instance]
 
 
 async def _another_worker(settings: config.Settings, delivery_ids: list[int]) -> None:
     url = settings.database_url.get_secret_value()
-    async with db.async_pool(url) as pool, net.client(settings) as http, net.commit_client(settings) as commit_http:
-        engine = Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=waking.wake)
+    async with (
+        db.async_pool(url) as pool,
+        clients.client(settings) as http,
+        clients.commit_client(settings) as commit_http,
+    ):
+        engine = Engine(pool=pool, settings=settings, http=http, commit_http=commit_http, wake=jobs.wake)
         with psycopg.connect(url, autocommit=True) as conn:
             await lifetime.to_rest(engine, conn, delivery_ids)

@@ -3,9 +3,10 @@
 import psycopg
 import pytest
 
-from postflow import config, publishing, reconciling
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -33,11 +34,11 @@ async def test_a_404_in_answer_to_a_repeat_publishes_nothing(
     account = await an_account(db, engine, sandbox, ada, network, said.replace(" ", "-"))
     [delivery] = scheduled(db, settings, ada, (account,), said, media=(a_picture(db, ada),))
     sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     await absent(db, engine, delivery)
     where = COMMIT if away == "for posts" else {}
     fault = sandbox.faults.add("status", instance=network, status=404, body="json", text=text, times=None, **where)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert status_of(db, delivery) in ("scheduled", "unknown")
     assert fault.hits
     sandbox.faults.clear()
@@ -66,11 +67,11 @@ async def test_a_404_to_posts_alone_in_the_servers_very_words_about_a_known_key_
     media = tuple(a_picture(db, ada) for _ in range(pictures))
     [delivery] = scheduled(db, settings, ada, (account,), said, media=media)
     sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     await absent(db, engine, delivery)
     gate = {"status": 404, "body": "json", "text": "Record not found", "times": None}
     fault = sandbox.faults.add("status", instance=network, **gate, **COMMIT)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
     await lifetime.to_rest(engine, db, [delivery.id])
     assert status_of(db, delivery) == "attention"
@@ -105,7 +106,7 @@ async def test_a_gateway_in_front_of_everything_ends_no_access_and_fails_no_post
     account = await an_account(db, engine, sandbox, ada, network, said.replace(" ", "-"))
     [delivery] = scheduled(db, settings, ada, (account,), said, media=(a_picture(db, ada),))
     sandbox.faults.add("status", instance=network, status=status, body="json", text="Unauthorized", times=None)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     sandbox.faults.clear()
     assert db.execute("SELECT state FROM accounts WHERE id = %s", [account]).fetchone() == ("active",)
     await lifetime.to_rest(engine, db, [delivery.id])

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg.rows import class_row
 
-from postflow.deliveries import COLUMNS
 from postflow.models import Delivery
+from postflow.posts.deliveries import COLUMNS
 from tests.engine.guards import ACTS, ELSEWHERE, NOT_NEEDED, STORIES, WORLD, Row, Story
 from tests.engine.pieces import Piece, pieces
 

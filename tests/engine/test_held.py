@@ -5,9 +5,11 @@ import uuid
 import psycopg
 import pytest
 
-from postflow import config, deliveries, publishing, rechecking, reconciling, sweeping
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import deliveries
+from postflow.publishing import rechecking, reconciling, sending, sweeping
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -80,7 +82,7 @@ async def lost(
     media = tuple(a_picture(db, ada) for _ in range(pictures))
     [delivery] = scheduled(db, settings, ada, (account,), text, media=media)
     sandbox.faults.add("held", account=handle, **held)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     found = Lost(db, engine, sandbox, delivery, text)
     assert (found.status, found.times_out()) == ("unknown", 0)
     return found
@@ -213,7 +215,7 @@ async def test_what_was_sent_once_is_not_looked_at_again(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "once")
     [plain] = scheduled(db, settings, ada, (account,), "sent once")
-    await publishing.publish(engine, plain.id)
+    await sending.publish(engine, plain.id)
     sandbox.faults.add("rate_limit", account="once", method="POST", path="/statuses$", seconds=0)
     [refused] = scheduled(db, settings, ada, (account,), "refused, and sent again")
     await lifetime.to_rest(engine, db, [refused.id])

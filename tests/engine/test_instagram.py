@@ -11,16 +11,19 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
-from postflow import accounts, config, platforms, preparing, publishing, rechecking, reconciling, servers, tokens
+from postflow import config, platforms
+from postflow.accounts import accounts, servers
+from postflow.connections import token_refresh
 from postflow.engine import Engine
 from postflow.models import Delivery, Profile, utc_now
 from postflow.platforms.instagram import Instagram, reachable
 from postflow.platforms.instagram.graph import Keys
+from postflow.publishing import preparing, rechecking, reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime, test_frozen
 from tests.engine.conftest import a_picture, scheduled, status_of
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 Post = Callable[[str], Delivery]
 Flavour = Literal["instagram", "facebook"]
@@ -98,7 +101,7 @@ async def test_a_picture_is_fetched_from_the_web_app_and_goes_out_with_its_link(
     db: psycopg.Connection, engine: Engine, sandbox: Sandbox, post: Post
 ) -> None:
     delivery = post("a view of the sea")
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done
     (status,) = sandbox.ledger.statuses(text="a view of the sea")
     assert (done.remote_id, row(db, delivery, "permalink")) == (status.id, status.url)
@@ -116,13 +119,13 @@ async def test_a_container_that_never_went_out_goes_again_after_ten_minutes_and_
 ) -> None:
     delivery = post("never arrived")
     sandbox.faults.add("drop_before", method="POST", path="media_publish$")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     for _ in range(10):
         await looked(db, engine, delivery, later=timedelta(minutes=1))
         assert status_of(db, delivery) == "unknown"
     await looked(db, engine, delivery, later=timedelta(minutes=2))
     assert status_of(db, delivery) == "scheduled"
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("never arrived") == 1
     assert len(sandbox.network.store.containers) == 1
 
@@ -135,7 +138,7 @@ async def test_a_process_that_stood_still_on_the_way_publishes_nothing_and_leave
     hasty = engine.settings.model_copy(update={"request_timeout_s": test_frozen.TIMEOUT_S})
     await preparing.prepare(engine, delivery.id)
     still = test_frozen.stalling(dataclasses.replace(engine, settings=hasty), step)
-    assert await publishing.publish(still, delivery.id) is None
+    assert await sending.publish(still, delivery.id) is None
     assert (status_of(db, delivery), sandbox.ledger.times_published("stood still")) == ("scheduled", 0)
     engine.commit_http.event_hooks = {"request": []}
     await lifetime.to_rest(engine, db, [delivery.id])
@@ -158,10 +161,10 @@ async def test_a_request_that_was_held_back_and_made_a_second_post_is_seen(
     sandbox.configure("instagram", second_publish=second_publish)
     delivery = post("held back")
     sandbox.faults.add("held", path="media_publish$", with_next=with_next)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     for _ in range(12):
         await looked(db, engine, delivery, later=timedelta(minutes=1))
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.let_go() == (0 if with_next else 1)
     assert sandbox.ledger.times_published("held back") == times
     await rechecking.recheck(engine, delivery.id)
@@ -176,7 +179,7 @@ async def test_a_container_that_did_go_out_is_found_however_late_meta_says_so(
     delivery = post("seen late")
     sandbox.faults.add("status_lag", seconds=500)
     sandbox.faults.add("drop_after_commit", method="POST", path="media_publish$")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     for _ in range(8):
         await looked(db, engine, delivery, later=timedelta(seconds=60))
         assert status_of(db, delivery) == "unknown"
@@ -192,7 +195,7 @@ async def test_a_lag_that_outlasts_the_looks_is_a_question_and_no_second_post(
     delivery = post("lags for hours")
     sandbox.faults.add("status_lag", seconds=7200)
     sandbox.faults.add("drop_after_commit", method="POST", path="media_publish$")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     for _ in range(34):
         await looked(db, engine, delivery, later=timedelta(minutes=1))
     assert status_of(db, delivery) == "attention"
@@ -204,7 +207,7 @@ async def test_an_error_over_a_post_that_is_live_is_found_out(
 ) -> None:
     delivery = post("blocked, it says")
     sandbox.faults.add("publish_error_but_live")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     await looked(db, engine, delivery, later=timedelta(seconds=31))
     assert status_of(db, delivery) == "published"
     assert sandbox.ledger.times_published("blocked, it says") == 1
@@ -216,7 +219,7 @@ async def test_a_picture_that_cannot_be_fetched_fails_with_what_to_do(
     delivery = post("out of reach")
     sandbox.faults.add("unfetchable", times=None)
     for _ in range(3):
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
         db.execute("UPDATE deliveries SET not_before = NULL WHERE id = %s", [delivery.id])
     assert status_of(db, delivery) == "failed"
     assert "POSTFLOW_PUBLIC_URL" in row(db, delivery, "next_step")
@@ -227,8 +230,8 @@ async def test_a_used_up_budget_holds_the_whole_account(
 ) -> None:
     first, second = post("one too many"), post("and another")
     sandbox.faults.add("rate_limit", style="instagram", method="POST", path="media$", seconds=600)
-    assert await publishing.publish(engine, first.id) is None
-    assert await publishing.publish(engine, second.id) is None
+    assert await sending.publish(engine, first.id) is None
+    assert await sending.publish(engine, second.id) is None
     assert row(db, first, "faults") == "0"
     held = db.execute("SELECT throttled_until - now() > interval '9 minutes' FROM accounts").fetchone()
     assert held == (True,)
@@ -240,7 +243,7 @@ async def test_access_that_only_the_person_can_renew_is_told_ahead_and_used_to_i
 ) -> None:
     for token in sandbox.network.store.tokens.values():
         token.created_at -= 80 * 86400
-    assert (await tokens.refresh(engine, account_id)).state == "failed"
+    assert (await token_refresh.refresh(engine, account_id)).state == "failed"
     found = db.execute("SELECT state, state_reason FROM accounts").fetchone()
     assert found
     assert found[0] == "active"
@@ -250,8 +253,8 @@ async def test_access_that_only_the_person_can_renew_is_told_ahead_and_used_to_i
 async def test_the_end_of_facebooks_access_is_stored_for_the_pages(
     db: psycopg.Connection, engine: Engine, account_id: int
 ) -> None:
-    assert (await tokens.refresh(engine, account_id)).state == "refreshed"
-    assert (await tokens.refresh(engine, account_id)).state == "fresh"
+    assert (await token_refresh.refresh(engine, account_id)).state == "refreshed"
+    assert (await token_refresh.refresh(engine, account_id)).state == "fresh"
     (ends_at,) = db.execute("SELECT token_expires_at FROM accounts").fetchone() or (None,)
     assert ends_at
     assert timedelta(days=89) < ends_at - utc_now() < timedelta(days=91)

@@ -11,11 +11,13 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, outcomes, preparing, publishing, sweeping
+from postflow import config
 from postflow import db as database
 from postflow import engine as engines
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
+from postflow.posts import deliveries
+from postflow.publishing import outcomes, preparing, sending, sweeping, transitions
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -70,7 +72,7 @@ async def test_an_answer_is_written_down_though_the_session_ends_just_then(
     account = await an_account(db, engine, sandbox, ada, "gotosocial", "written-again")
     [delivery] = scheduled(db, settings, ada, (account,), "its answer is written down again")
     async with answering_badly(engine, PUBLISHED, gone) as breaking:
-        assert await publishing.publish(breaking, delivery.id)
+        assert await sending.publish(breaking, delivery.id)
     assert status_of(db, delivery) == "published"
     assert sandbox.ledger.times_published("its answer is written down again") == 1
     told = [event.status for event in deliveries.events(db, ada, delivery.post_id)]
@@ -82,7 +84,7 @@ async def test_a_commit_that_came_through_unheard_is_no_other_story(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unheard-twice")
     [delivery] = scheduled(db, settings, ada, (account,), "written down twice")
-    published = await publishing.publish(engine, delivery.id)
+    published = await sending.publish(engine, delivery.id)
     assert published
     receipt = Receipt(remote_id=published.remote_id, permalink=published.permalink)
     assert await outcomes._write_published(engine, published, receipt, found=False)
@@ -98,7 +100,7 @@ async def test_an_intent_whose_commit_goes_unheard_is_taken_back_and_nothing_is_
     [delivery] = scheduled(db, settings, ada, (account,), text, media=(a_picture(db, ada),))
     async with answering_badly(engine, CLAIM, gone) as breaking:
         with pytest.raises(psycopg.OperationalError):
-            await publishing.publish(breaking, delivery.id)
+            await sending.publish(breaking, delivery.id)
     assert status_of(db, delivery) == "scheduled"
     await lifetime.to_rest(engine, db, [delivery.id])
     assert status_of(db, delivery) == "published" and sandbox.ledger.times_published(text) == 1
@@ -117,7 +119,7 @@ async def test_an_intent_that_went_unheard_for_so_long_that_it_was_taken_for_sen
 
     async with answering_badly(engine, CLAIM, gone_for_long) as breaking:
         with pytest.raises(psycopg.OperationalError):
-            await publishing.publish(breaking, delivery.id)
+            await sending.publish(breaking, delivery.id)
     assert status_of(db, delivery) == "scheduled"
     lifetime.pass_time(db, 5)
     await lifetime.run_due(engine, db)
@@ -135,7 +137,7 @@ async def test_a_worker_told_to_stop_right_after_its_claim_takes_it_back(
 
     async with answering_badly(engine, CLAIM, stopped) as breaking:
         with pytest.raises(asyncio.CancelledError):
-            await publishing.publish(breaking, delivery.id)
+            await sending.publish(breaking, delivery.id)
     assert status_of(db, delivery) == "scheduled"
     assert sandbox.ledger.times_published("stopped right after its claim") == 0
 
@@ -172,7 +174,7 @@ async def sent(
     ready = await preparing.prepare(engine, delivery.id)
     assert ready
     async with engine.pool.connection() as conn:
-        under_way = await arrows.claim_to_send(conn, ready, "frozen", 0, "hash", "alike", None, pace_s=0)
+        under_way = await transitions.claim_to_send(conn, ready, "frozen", 0, "hash", "alike", None, pace_s=0)
     assert under_way
     await sweeping.sweep(engine)
     assert status_of(db, delivery) == "unknown"
@@ -186,7 +188,7 @@ async def test_a_late_answer_keeps_what_was_to_be_sent_again_from_going_out_twic
     under_way = await sent(db, engine, ada, account, "answered after it was held to be absent")
     db.execute("UPDATE deliveries SET status = 'scheduled', first_sent_at = NULL WHERE id = %s", [under_way.id])
     async with engine.pool.connection() as conn:
-        done = await arrows.mark_published(conn, under_way, Receipt(remote_id="late"), sentence="Published.")
+        done = await transitions.mark_published(conn, under_way, Receipt(remote_id="late"), sentence="Published.")
     assert done and done.remote_id == "late"
     await lifetime.to_rest(engine, db, [under_way.id])
     assert sandbox.ledger.times_published("answered after it was held to be absent") == 0
@@ -207,8 +209,8 @@ async def test_a_late_refusal_is_told_and_nobody_has_to_look(
     }
     async with engine.pool.connection() as conn:
         newer = under_way.model_copy(update={"attempt_no": under_way.attempt_no - 1})
-        assert await arrows.give_back(conn, newer, "frozen", sentence="Nothing left.", **given) is None
-        moved = await arrows.give_back(conn, under_way, "frozen", sentence="Nothing left.", **given)
+        assert await transitions.give_back(conn, newer, "frozen", sentence="Nothing left.", **given) is None
+        moved = await transitions.give_back(conn, under_way, "frozen", sentence="Nothing left.", **given)
     assert moved and moved.first_sent_at is None and moved.status == "scheduled"
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from postflow import config, publishing
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import sending
 from sandbox import Sandbox
 from tests.engine import kills
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -16,19 +17,19 @@ from tests.engine.test_kills_instagram import a_video
 FAMILY = ["mastodon", "gotosocial", "pixelfed"]
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 ON_THE_WAY = {
-    "committed: arrows.claim_to_prepare",
-    "committed: arrows.checkpoint",
+    "committed: transitions.claim_to_prepare",
+    "committed: transitions.checkpoint",
     "reached: checkpoint",
-    "in transaction: arrows.mark_ready",
+    "in transaction: transitions.mark_ready",
     "committed: preparing._ready",
-    "committed: arrows.claim_to_send",
+    "committed: transitions.claim_to_send",
     "leaving: POST /api/v1/statuses",
     "all out: POST /api/v1/statuses",
     "answer in: POST /api/v1/statuses",
-    "in transaction: arrows.mark_published",
+    "in transaction: transitions.mark_published",
     "committed: outcomes._write_published",
 }
-LOOKING = {"committed: arrows.claim_to_look", "reached: looked"}
+LOOKING = {"committed: transitions.claim_to_look", "reached: looked"}
 
 #: A hundred lives take their time on a busy machine.
 pytestmark = pytest.mark.timeout(400)
@@ -94,13 +95,13 @@ async def test_a_lost_answer_is_looked_up_whichever_step_the_looking_worker_dies
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (account,), text, media=media)
         sandbox.faults.add(fault, instance=instance, **COMMIT)
-        await publishing.publish(loop.engine, delivery.id)
+        await sending.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
         return [delivery]
 
     steps = await loop.at_every_step(post, f"{fault}, {instance}")
     assert set(steps) >= LOOKING
-    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+    assert ("committed: transitions.claim_to_send" in steps) == (fault == "drop_before")
 
 
 @pytest.mark.parametrize("fault", ["drop_after_commit", "drop_before"])
@@ -122,13 +123,13 @@ async def test_a_lost_text_is_looked_up_by_its_words_whichever_step_the_looking_
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (account,), text)
         sandbox.faults.add(fault, instance=instance, **COMMIT)
-        await publishing.publish(loop.engine, delivery.id)
+        await sending.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
         return [delivery]
 
     steps = await loop.at_every_step(post, f"words and {fault}, {instance}")
     assert set(steps) >= LOOKING
-    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before" and not unguarded)
+    assert ("committed: transitions.claim_to_send" in steps) == (fault == "drop_before" and not unguarded)
 
 
 async def test_a_video_goes_out_exactly_once_whichever_step_its_worker_dies_at(
@@ -147,7 +148,7 @@ async def test_a_video_goes_out_exactly_once_whichever_step_its_worker_dies_at(
     sandbox.configure("mastodon", media_processing_s=1.0)
     assert set(steps) >= ON_THE_WAY
     assert steps.count("leaving: GET /api/v1/media/…") == 2
-    assert steps.count("committed: arrows.claim_to_prepare") == 2  # once more after the server has processed it
+    assert steps.count("committed: transitions.claim_to_prepare") == 2  # once more after the server has processed it
 
 
 @pytest.mark.parametrize("status", [403, 422])
@@ -163,5 +164,5 @@ async def test_what_is_refused_has_failed_once_and_is_never_out_whichever_step_i
         return scheduled(db, settings, ada, (account,), text)
 
     steps = await loop.at_every_step(post, f"refused with {status}")
-    assert "in transaction: arrows.mark_failed" in steps
+    assert "in transaction: transitions.mark_failed" in steps
     assert steps.count("leaving: POST /api/v1/statuses") == 1

@@ -6,10 +6,11 @@ from itertools import count
 import psycopg
 import pytest
 
-from postflow import config, platforms, publishing
+from postflow import config, platforms
 from postflow.engine import Engine
 from postflow.models import Delivery
 from postflow.platforms.instagram import Instagram
+from postflow.publishing import sending
 from sandbox import Sandbox
 from tests.engine import kills
 from tests.engine.conftest import a_picture, scheduled, status_of
@@ -23,9 +24,9 @@ Account = Callable[[], Awaitable[int]]
 COMMIT = {"method": "POST", "path": "media_publish$"}
 STORY: dict[str, dict[str, object]] = {"instagram": {"kind": "story"}}
 ON_THE_WAY = {
-    "committed: arrows.claim_to_prepare",
-    "committed: arrows.checkpoint",
-    "committed: arrows.claim_to_send",
+    "committed: transitions.claim_to_prepare",
+    "committed: transitions.checkpoint",
+    "committed: transitions.claim_to_send",
     "committed: outcomes._write_published",
     "committed: due.add_permalink",
 }
@@ -89,7 +90,7 @@ async def test_a_reel_goes_out_exactly_once_whichever_step_its_worker_dies_at(
 
     steps = await loop.at_every_step(post, "a reel")
     assert set(steps) >= ON_THE_WAY
-    assert steps.count("committed: arrows.claim_to_prepare") == 2  # once more after Meta has processed it
+    assert steps.count("committed: transitions.claim_to_prepare") == 2  # once more after Meta has processed it
 
 
 @pytest.mark.parametrize("fault", ["drop_after_commit", "drop_before"])
@@ -108,13 +109,13 @@ async def test_a_lost_answer_is_looked_up_whichever_step_the_looking_worker_dies
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (await account(),), text, media=media)
         sandbox.faults.add(fault, instance="instagram", **COMMIT)
-        await publishing.publish(loop.engine, delivery.id)
+        await sending.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
         return [delivery]
 
     steps = await loop.at_every_step(post, fault)
-    assert "committed: arrows.claim_to_look" in steps
-    assert ("committed: arrows.claim_to_send" in steps) == (fault == "drop_before")
+    assert "committed: transitions.claim_to_look" in steps
+    assert ("committed: transitions.claim_to_send" in steps) == (fault == "drop_before")
 
 
 async def test_a_story_goes_out_exactly_once_whichever_step_its_worker_dies_at(
@@ -146,12 +147,12 @@ async def test_a_lost_answer_to_a_story_is_looked_up_whichever_step_the_looking_
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (await account(),), "", media=media, options=STORY)
         sandbox.faults.add("drop_after_commit", instance="instagram", **COMMIT)
-        await publishing.publish(loop.engine, delivery.id)
+        await sending.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
         return [delivery]
 
     steps = await loop.at_every_step(post, "a lost story")
-    assert "committed: arrows.claim_to_look" in steps
+    assert "committed: transitions.claim_to_look" in steps
     assert calls(steps, "/media_publish") == 0
 
 
@@ -178,13 +179,13 @@ async def test_where_a_person_is_asked_nothing_is_sent_again_whichever_step_the_
     async def post(text: str) -> list[Delivery]:
         [delivery] = scheduled(db, settings, ada, (await account(),), text, media=media)
         sandbox.faults.add("drop_before", instance="instagram", **COMMIT)
-        await publishing.publish(loop.engine, delivery.id)
+        await sending.publish(loop.engine, delivery.id)
         assert status_of(db, delivery) == "unknown"
         return [delivery]
 
     steps = await loop.at_every_step(post, "ask")
     assert calls(steps, "/media_publish") == 0
-    assert "in transaction: arrows.mark_attention" in steps
+    assert "in transaction: transitions.mark_attention" in steps
 
 
 async def test_where_a_person_is_asked_a_picture_is_out_once_or_a_question_whichever_step_its_worker_dies_at(
@@ -200,7 +201,7 @@ async def test_where_a_person_is_asked_a_picture_is_out_once_or_a_question_which
 
     steps = await loop.at_every_step(post, "asked about")
     [gone] = [number for number, step in enumerate(steps) if step.startswith("all out") and "/media_publish" in step]
-    between = gone - steps.index("committed: arrows.claim_to_send")
+    between = gone - steps.index("committed: transitions.claim_to_send")
     assert db.execute("SELECT count(*) FROM deliveries WHERE status = 'attention'").fetchone() == (between,)
 
 

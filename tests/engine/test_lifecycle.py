@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, due, rechecking, restoring
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
+from postflow.posts import deliveries
+from postflow.publishing import due, rechecking, restoring, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
 from tests.engine.guards import STATES
@@ -67,35 +69,39 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     "deliveries.settle_absent": [lambda row: deliveries.settle_absent(row.conn, row.id, NOW, "It is not there.")],
     "deliveries.set_aside": [lambda row: deliveries.set_aside(row.conn, row.id, "A post of its own.")],
     "deliveries.acknowledge": [lambda row: deliveries.acknowledge(row.conn, row.id, "Seen.")],
-    "arrows.claim_to_prepare": [lambda row: arrows.claim_to_prepare(row.aconn, row.id, "new", 60)],
-    "arrows.mark_ready": [lambda row: arrows.mark_ready(row.aconn, row.id, "mine", {})],
-    "arrows.give_back": [
-        lambda row: arrows.give_back(row.aconn, row.sent, "mine", sentence="Not now.", **GIVEN_BACK),
+    "transitions.claim_to_prepare": [lambda row: transitions.claim_to_prepare(row.aconn, row.id, "new", 60)],
+    "transitions.mark_ready": [lambda row: transitions.mark_ready(row.aconn, row.id, "mine", {})],
+    "transitions.give_back": [
+        lambda row: transitions.give_back(row.aconn, row.sent, "mine", sentence="Not now.", **GIVEN_BACK),
     ],
-    "arrows.restage": [lambda row: arrows.restage(row.aconn, row.id, "Too old.")],
-    "arrows.claim_to_send": [
-        lambda row: arrows.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", "alike", None, pace_s=0)
+    "transitions.restage": [lambda row: transitions.restage(row.aconn, row.id, "Too old.")],
+    "transitions.claim_to_send": [
+        lambda row: transitions.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", "alike", None, pace_s=0)
     ],
-    "arrows.mark_published": [
-        lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),
-        lambda row: arrows.mark_published(row.aconn, row.sent, RECEIPT, sentence="Found.", lookup=True),
+    "transitions.mark_published": [
+        lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),
+        lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Found.", lookup=True),
     ],
-    "arrows.mark_failed": [
-        lambda row: arrows.mark_failed(row.aconn, row.sent, "mine", as_of=row.delivery.status_at, **FAILED),
-        lambda row: arrows.mark_failed(row.aconn, row.sent, None, as_of=row.delivery.status_at, **FAILED),
+    "transitions.mark_failed": [
+        lambda row: transitions.mark_failed(row.aconn, row.sent, "mine", as_of=row.delivery.status_at, **FAILED),
+        lambda row: transitions.mark_failed(row.aconn, row.sent, None, as_of=row.delivery.status_at, **FAILED),
     ],
-    "arrows.mark_missed": [
-        lambda row: arrows.mark_missed(row.aconn, row.id, "Too late.", "Move it.", as_of=row.delivery.status_at)
+    "transitions.mark_missed": [
+        lambda row: transitions.mark_missed(row.aconn, row.id, "Too late.", "Move it.", as_of=row.delivery.status_at)
     ],
-    "arrows.mark_unknown": [
-        lambda row: arrows.mark_unknown(row.aconn, row.id, "mine", NOW, code="lost", sentence="Lost.", detail={})
+    "transitions.mark_unknown": [
+        lambda row: transitions.mark_unknown(row.aconn, row.id, "mine", NOW, code="lost", sentence="Lost.", detail={})
     ],
-    "arrows.look_again": [
-        lambda row: arrows.look_again(row.aconn, row.id, "mine", NOW, absent=True, sentence="Not there yet.")
+    "transitions.look_again": [
+        lambda row: transitions.look_again(row.aconn, row.id, "mine", NOW, absent=True, sentence="Not there yet.")
     ],
-    "arrows.send_again": [lambda row: arrows.send_again(row.aconn, row.id, "mine", sentence="Absent.", **SENT_AGAIN)],
-    "arrows.mark_attention": [
-        lambda row: arrows.mark_attention(row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look.")
+    "transitions.send_again": [
+        lambda row: transitions.send_again(row.aconn, row.id, "mine", sentence="Absent.", **SENT_AGAIN)
+    ],
+    "transitions.mark_attention": [
+        lambda row: transitions.mark_attention(
+            row.aconn, row.id, "mine", code="?", sentence="Unclear.", next_step="Look."
+        )
     ],
     "rechecking.tell": [lambda row: rechecking.tell(row.aconn, row.id, "It is there twice.")],
     "due.drop_preparing": [lambda row: due.drop_preparing(row.aconn, 60)],

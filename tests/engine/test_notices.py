@@ -10,8 +10,11 @@ from typing import Any
 import psycopg
 from pydantic import SecretStr
 
-from postflow import config, net, notices, publishing, reconciling, risks, telling
+from postflow import config
 from postflow.engine import Engine
+from postflow.http import clients
+from postflow.notifications import notices, posts_at_risk, sender
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 from tests.engine.connected import connected, state_of
@@ -35,8 +38,8 @@ async def test_a_dead_token_is_told_once_with_the_posts_that_wait_in_the_persons
     scheduled(db, settings, ada, (account.id,), "in spring", at=later, thread=("and its second part",))
     [due] = scheduled(db, settings, ada, (account.id,), "due now")
     sandbox.revoke_tokens("cut-off")
-    await publishing.publish(engine, due.id)
-    await publishing.publish(engine, due.id)
+    await sending.publish(engine, due.id)
+    await sending.publish(engine, due.id)
     assert state_of(db, account)[0] == "needs_reconnect"
     [(kind, subject, body)] = written(db)
     assert (kind, subject) == ("access-ended", "@cut-off must be connected again")
@@ -53,10 +56,10 @@ async def test_what_was_not_published_is_told_with_the_reason_and_what_to_do(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "unlucky")
     [refused] = scheduled(db, settings, ada, (account,), "refused")
     sandbox.faults.add("status", instance="mastodon", method="POST", path="/api/v1/statuses$", status=403, body="json")
-    await publishing.publish(engine, refused.id)
+    await sending.publish(engine, refused.id)
     [late] = scheduled(db, settings, ada, (account,), "too late")
     db.execute("UPDATE posts SET post_date = now() - interval '1 day' WHERE content->>'text' = 'too late'")
-    await publishing.publish(engine, late.id)
+    await sending.publish(engine, late.id)
     assert (status_of(db, refused), status_of(db, late)) == ("failed", "missed")
     failed, missed = written(db)
     assert failed[:2] == ("delivery-failed", "A post was not published on @unlucky")
@@ -72,7 +75,7 @@ async def test_an_outcome_nobody_can_tell_asks_its_person(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "puzzled")
     [delivery] = scheduled(db, settings, ada, (account,), "is it out?")
     sandbox.faults.add("drop_before", instance="mastodon", method="POST", path="/api/v1/statuses$")
-    await publishing.publish(engine, delivery.id)
+    await sending.publish(engine, delivery.id)
     trusted_with_nothing = '{"lists_all": false, "idempotency": "none"}'
     db.execute("UPDATE servers SET capabilities = capabilities || %s::jsonb", [trusted_with_nothing])
     for _ in range(2):
@@ -101,10 +104,10 @@ async def test_posts_at_risk_are_named_at_14_7_and_1_days_and_each_time_once(
             assert await notices.warn_of_posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)) == 0
     assert told == [14, 7, 1]
     assert all("“after”" in body and "“before”" not in body for _, _, body in written(db))
-    seen = risks.of_user(db, ada, now)
+    seen = posts_at_risk.of_user(db, ada, now)
     assert seen == []  # twenty days are left: renewing has hardly begun
-    assert [risk.text for risk in risks.of_user(db, ada, now + timedelta(days=7))] == ["after"]
-    assert risks.of_user(db, bob, now + timedelta(days=7)) == []
+    assert [risk.text for risk in posts_at_risk.of_user(db, ada, now + timedelta(days=7))] == ["after"]
+    assert posts_at_risk.of_user(db, bob, now + timedelta(days=7)) == []
 
 
 async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near(
@@ -120,7 +123,7 @@ async def test_a_post_that_waits_for_its_account_is_named_as_its_date_comes_near
             if await notices.warn_of_posts_at_risk(conn, settings, now + timedelta(days=day, minutes=1)):
                 told.append(20 - day)
     assert told == [14, 7, 1]
-    assert [risk.text for risk in risks.of_user(db, ada, now)] == ["in twenty days"]
+    assert [risk.text for risk in posts_at_risk.of_user(db, ada, now)] == ["in twenty days"]
     assert all(body.startswith("Its access was withdrawn. Its posts wait") for _, _, body in written(db))
 
 
@@ -158,7 +161,7 @@ def to_hook(port: int) -> dict[str, SecretStr]:
 
 
 async def tell(engine: Engine, settings: config.Settings) -> int:
-    return await telling.tell(engine.pool, settings, engine.http)
+    return await sender.tell(engine.pool, settings, engine.http)
 
 
 async def test_each_person_gets_one_mail_with_all_that_is_new_and_no_second_one(
@@ -247,8 +250,8 @@ async def test_a_webhook_to_a_private_address_is_refused_unless_the_operator_all
     a_notice(db, ada, "Inwards")
     async with hook() as far_end:
         ready = configured(settings, **to_hook(far_end.port), allowed_private=())
-        async with net.client(ready) as guarded:
-            assert await telling.tell(engine.pool, ready, guarded) == 0
+        async with clients.client(ready) as guarded:
+            assert await sender.tell(engine.pool, ready, guarded) == 0
     assert far_end.requests == []
     assert db.execute("SELECT fault FROM notices").fetchone() == ("webhook: ConnectError",)
 

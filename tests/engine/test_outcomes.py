@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, outcomes, outgoing, preparing, publishing
+from postflow import config
 from postflow.engine import Engine
 from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Retry, StageLost, Throttled, Unauthorized
 from postflow.models import Delivery, Receipt
+from postflow.publishing import outcomes, outgoing, preparing, sending, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 
@@ -30,7 +31,7 @@ async def being_sent(
     ready = await preparing.prepare(engine, made.id)
     assert ready
     async with engine.pool.connection() as conn:
-        sent = await arrows.claim_to_send(conn, ready, "mine", 60, "hash", text, None, pace_s=0)
+        sent = await transitions.claim_to_send(conn, ready, "mine", 60, "hash", text, None, pace_s=0)
     assert sent
     db.execute("DELETE FROM procrastinate_jobs")
     for column, value in changed.items():
@@ -47,7 +48,7 @@ def jobs(db: psycopg.Connection) -> list[tuple[str, int, datetime]]:
 def row(db: psycopg.Connection, delivery: Delivery) -> Delivery:
     with db.cursor(row_factory=psycopg.rows.class_row(Delivery)) as cursor:
         found = cursor.execute(
-            f"SELECT {arrows.COLUMNS} FROM deliveries WHERE id = %s".encode(), [delivery.id]
+            f"SELECT {transitions.COLUMNS} FROM deliveries WHERE id = %s".encode(), [delivery.id]
         ).fetchone()
     assert found
     return found
@@ -69,7 +70,7 @@ async def test_a_link_that_the_answer_left_out_is_asked_for_and_is_no_condition(
     answered: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int, account: int
 ) -> None:
     [made] = scheduled(db, engine.settings, ada, (account,), "where is it?")
-    out = await publishing.publish(engine, made.id)
+    out = await sending.publish(engine, made.id)
     assert out
     db.execute(
         "UPDATE deliveries SET status = 'sending', claim = 'mine', wake_at = now(), published_at = NULL, remote_id = NULL,"
@@ -99,7 +100,7 @@ async def test_what_was_sent_again_after_a_lost_answer_is_planned_to_be_looked_a
         await outcomes.unknown(engine, sent, "mine", OutcomeUnknown("Who knows."))
         db.execute("UPDATE deliveries SET status = 'ready', wake_at = now()")
         async with engine.pool.connection() as conn:
-            again = await arrows.claim_to_send(conn, row(db, sent), "mine", 60, "hash", "alike", None, pace_s=0)
+            again = await transitions.claim_to_send(conn, row(db, sent), "mine", 60, "hash", "alike", None, pace_s=0)
         assert again
         sent = again
     assert await outcomes._write_published(engine, sent, Receipt(remote_id="1"), found=False)
@@ -186,7 +187,7 @@ async def test_what_could_not_be_prepared_is_tried_before_its_date_and_from_then
     [made] = scheduled(db, engine.settings, ada, (account,), "early enough", at=at)
     db.execute("DELETE FROM procrastinate_jobs")
     async with engine.pool.connection() as conn:
-        claimed = await arrows.claim_to_prepare(conn, made.id, "mine", 60)
+        claimed = await transitions.claim_to_prepare(conn, made.id, "mine", 60)
     assert claimed
     await outcomes.could_not(engine, claimed, "mine", Retry("Not now.", retry_in_s=90))
     now = row(db, made)
@@ -305,7 +306,7 @@ async def test_a_server_that_stays_out_of_reach_is_not_said_to_be_tried_again(
     db.execute("UPDATE deliveries SET faults = %s", [engine.settings.max_faults])
     assert await preparing.prepare(engine, made.id)
     sandbox.go_down("mastodon")
-    await publishing.publish(engine, made.id)
+    await sending.publish(engine, made.id)
     sandbox.come_back("mastodon")
     now = row(db, made)
     assert (now.status, now.error_code) == ("failed", "unreachable")

@@ -12,12 +12,14 @@ import psycopg
 import pytest
 from procrastinate import PsycopgConnector
 
-from postflow import config, runs, sweeping, totals
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
+from postflow.operations import periodic_runs, totals
+from postflow.publishing import sweeping
 from tests.engine.conftest import an_account, scheduled
 from worker import engine as workers_engine
-from worker import noting, periodic, schedule
+from worker import periodic, run_records, schedule
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def planned(
 ) -> Engine:
     """A worker has started and this process is it."""
     monkeypatch.setattr(workers_engine, "_engine", engine)
-    runs.plan(db, schedule.planned(settings, database.now(db)))
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))
     return engine
 
 
@@ -45,8 +47,8 @@ async def queue(planned: Engine, database_url: str) -> AsyncIterator[procrastina
             yield app
 
 
-def run_of(db: psycopg.Connection, name: str) -> runs.Run:
-    return next(run for run in runs.known(db) if run.name == name)
+def run_of(db: psycopg.Connection, name: str) -> periodic_runs.Run:
+    return next(run for run in periodic_runs.known(db) if run.name == name)
 
 
 async def test_a_run_is_noted_with_what_it_counted(
@@ -57,7 +59,7 @@ async def test_a_run_is_noted_with_what_it_counted(
     db.execute("UPDATE deliveries SET wake_at = now() - interval '1 minute'")
     db.execute("DELETE FROM procrastinate_jobs")
     before = run_of(db, "sweep")
-    noted = noting.noted("sweep")
+    noted = run_records.noted("sweep")
 
     async def sweep() -> dict[str, int]:
         return await sweeping.sweep(planned)
@@ -70,7 +72,7 @@ async def test_a_run_is_noted_with_what_it_counted(
 
 
 async def test_a_run_that_fails_is_noted_and_still_fails(planned: Engine, db: psycopg.Connection) -> None:
-    noted = noting.noted("purge")
+    noted = run_records.noted("purge")
 
     async def purge() -> None:
         raise ValueError("nothing to sweep with")
@@ -126,7 +128,7 @@ async def test_runs_missed_while_no_worker_ran_are_made_up_for_by_one(
     queue: procrastinate.App, db: psycopg.Connection, settings: config.Settings
 ) -> None:
     make_due(db, "refresh_tokens", since="9 days")
-    runs.plan(db, schedule.planned(settings, database.now(db)))  # a worker starts
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))  # a worker starts
     await periodic.tick(timestamp=0)
     await periodic.tick(timestamp=60)
     assert jobs(db) == ["refresh_tokens"]
@@ -140,7 +142,7 @@ async def test_a_schedule_that_has_changed_is_planned_anew(
     make_due(db, "purge")
     now = database.now(db)
     anew = settings.model_copy(update=changed)
-    runs.plan(db, schedule.planned(anew, now))
+    periodic_runs.plan(db, schedule.planned(anew, now))
     [purge] = [job for job in schedule.planned(anew, now) if job.name == "purge"]
     assert run_of(db, "purge").next_at == purge.next_at
     make_due(db, "purge")
@@ -156,8 +158,8 @@ def test_a_job_of_a_newer_release_is_not_forgotten_when_an_older_worker_starts(
         "INSERT INTO periodic_runs (name, label, cron, time_zone, next_at) VALUES"
         " ('newer', 'Runs', '* * * * *', 'UTC', now()), ('former', 'Gone', '* * * * *', 'UTC', now() - interval '9 days')"
     )
-    runs.plan(db, schedule.planned(settings, database.now(db)))
-    names = {run.name for run in runs.known(db)}
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))
+    names = {run.name for run in periodic_runs.known(db)}
     assert "newer" in names
     assert "former" not in names
 
@@ -166,8 +168,8 @@ def test_a_run_planned_by_a_clock_that_has_been_set_back_is_brought_forward(
     planned: Engine, db: psycopg.Connection, settings: config.Settings
 ) -> None:
     db.execute("UPDATE periodic_runs SET next_at = now() + interval '400 days'")
-    runs.plan(db, schedule.planned(settings, database.now(db)))
-    assert all(run.next_at < database.now(db) + timedelta(days=2) for run in runs.known(db))
+    periodic_runs.plan(db, schedule.planned(settings, database.now(db)))
+    assert all(run.next_at < database.now(db) + timedelta(days=2) for run in periodic_runs.known(db))
 
 
 async def test_a_run_that_nobody_has_begun_is_joined_by_the_next(

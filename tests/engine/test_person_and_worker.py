@@ -14,10 +14,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, scheduling, waking
+from postflow import config, jobs
 from postflow.engine import Engine
 from postflow.errors import Conflict, PostFlowError
 from postflow.models import Content, NewPost
+from postflow.posts import scheduling
+from postflow.publishing import preparing, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import an_account, scheduled
@@ -51,11 +53,11 @@ class Post:
         now = datetime.now(UTC)
         at = now + timedelta(days=1)
         moved = scheduling.move(conn, self.ada, self.delivery.post_id, at, now=now, settings=self.settings)
-        waking.publish_later(conn, moved)
+        jobs.publish_later(conn, moved)
 
     def publish_now(self, conn: psycopg.Connection) -> None:
         moved = scheduling.publish_now(conn, self.ada, self.delivery.post_id, now=datetime.now(UTC))
-        waking.publish_later(conn, moved)
+        jobs.publish_later(conn, moved)
 
     def edit(self, conn: psycopg.Connection) -> None:
         now = datetime.now(UTC)
@@ -66,13 +68,13 @@ class Post:
             time_zone="UTC",
         )
         made = scheduling.edit(conn, self.ada, self.delivery.post_id, new, revision=1, now=now, settings=self.settings)
-        waking.publish_later(conn, made.deliveries)
+        jobs.publish_later(conn, made.deliveries)
 
     def delete(self, conn: psycopg.Connection) -> None:
         scheduling.delete(conn, self.ada, self.delivery.post_id)
 
     def retry(self, conn: psycopg.Connection) -> None:
-        waking.publish_later(conn, scheduling.retry(conn, self.ada, self.id, now=datetime.now(UTC)))
+        jobs.publish_later(conn, scheduling.retry(conn, self.ada, self.id, now=datetime.now(UTC)))
 
     @property
     def status(self) -> str:
@@ -119,8 +121,8 @@ class Rounds:
         """The person's refusal, and whether this worker published it."""
         refused, published, again = await asyncio.gather(
             asyncio.to_thread(done, self.window, deed, self.random.uniform(0, 0.03)),
-            publishing.publish(self.engine, post.id),
-            publishing.publish(self.engine, post.id),  # two workers are woken
+            sending.publish(self.engine, post.id),
+            sending.publish(self.engine, post.id),  # two workers are woken
         )
         assert refused is None or isinstance(refused, Conflict), refused
         assert not (published and again)
@@ -248,7 +250,7 @@ async def test_a_claim_that_waited_for_a_move_to_tomorrow_sends_nothing_today(
     due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
     assert await preparing.prepare(engine, due.id)
-    await overtaken(db, due.move, publishing.publish(engine, due.id))
+    await overtaken(db, due.move, sending.publish(engine, due.id))
     await lifetime.run_due(engine, db)
     assert texts(sandbox, due) == []
     assert due.status in ("scheduled", "ready")
@@ -259,7 +261,7 @@ async def test_a_claim_that_waited_for_an_edit_sends_only_the_new_version(
     due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
     assert await preparing.prepare(engine, due.id)
-    await overtaken(db, due.edit, publishing.publish(engine, due.id))
+    await overtaken(db, due.edit, sending.publish(engine, due.id))
     await lifetime.to_rest(engine, db, [due.id])
     assert texts(sandbox, due) == [f"{due.text} edited"]
 
@@ -272,7 +274,7 @@ async def test_a_claim_that_waited_for_the_end_of_its_post_sends_nothing(
 ) -> None:
     assert await preparing.prepare(engine, due.id)
     deed = due.cancel if becomes == "cancelled" else due.delete
-    await overtaken(db, deed, publishing.publish(engine, due.id))
+    await overtaken(db, deed, sending.publish(engine, due.id))
     await lifetime.run_due(engine, db)
     assert (due.status, texts(sandbox, due)) == (becomes, [])
 
@@ -282,7 +284,7 @@ async def test_a_claim_that_waited_for_publish_now_goes_once(
     due: Post, engine: Engine, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
     assert await preparing.prepare(engine, due.id)
-    await overtaken(db, due.publish_now, publishing.publish(engine, due.id))
+    await overtaken(db, due.publish_now, sending.publish(engine, due.id))
     await lifetime.to_rest(engine, db, [due.id])
     assert (due.status, texts(sandbox, due)) == ("published", [due.text])
 
@@ -306,7 +308,7 @@ async def test_what_a_person_gives_a_new_date_in_the_last_moment_is_not_missed(
 ) -> None:
     """A worker finds it too late and is about to say so, just as the person makes it timely again."""
     db.execute("UPDATE posts SET post_date = now() - interval '7 hours'")
-    await overtaken(db, lambda conn: deed(due, conn), publishing.publish(engine, due.id))
+    await overtaken(db, lambda conn: deed(due, conn), sending.publish(engine, due.id))
     await lifetime.run_due(engine, db)
     assert due.status in becomes
     assert len(texts(sandbox, due)) == (1 if due.status == "published" else 0)
@@ -318,5 +320,5 @@ async def test_what_is_to_go_now_is_not_put_off_by_a_worker_that_saw_the_date_be
 ) -> None:
     """The row's own alarm must stand at now: it is what counts when the job is lost or has to wait for its account."""
     assert done(db, due.move) is None
-    await overtaken(db, due.publish_now, publishing.publish(engine, due.id))
+    await overtaken(db, due.publish_now, sending.publish(engine, due.id))
     assert db.execute("SELECT wake_at <= now() FROM deliveries").fetchone() == (True,)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, preflight
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Content, NewPost
+from postflow.posts import preflight
 from sandbox import Sandbox
 from tests.engine.conftest import an_account
 

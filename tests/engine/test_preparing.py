@@ -13,10 +13,12 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from postflow import config, preparing, scheduling
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import scheduling
+from postflow.publishing import preparing
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of

@@ -11,10 +11,12 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from postflow import config, outgoing, preparing, publishing, scheduling, turns
+from postflow import config
 from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import scheduling
+from postflow.publishing import outgoing, preparing, sending, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -100,7 +102,7 @@ async def test_what_was_prepared_is_sent_as_it_is_unless_it_is_too_old(
     delivery = post(pictures=1)
     assert await preparing.prepare(engine, delivery.id)
     db.execute("UPDATE deliveries SET staged_at = staged_at - %s", [age])
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert (uploads(sandbox, handle), sandbox.ledger.times_published(handle)) == (times, 1)
 
 
@@ -110,7 +112,7 @@ async def test_what_was_begun_long_ago_and_never_became_ready_is_prepared_to_its
     delivery = post(pictures=1)
     assert await preparing.prepare(engine, delivery.id)
     db.execute("UPDATE deliveries SET status = 'scheduled', staged_at = staged_at - interval '21 hours'")
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published(handle) == 1
 
 
@@ -120,7 +122,7 @@ async def test_an_upload_that_is_lost_is_told_and_the_post_woken_to_upload_it_ag
     delivery = await a_ready_one(post, db, engine)
     [key] = row(db, "staged->'uploads'->0->>'remote_id'")
     sandbox.network.store.uploads[key].deleted = True
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert row(db, "status, staged, attempt_no") == ("scheduled", None, 0)
     assert [(story, of) for story, of, at in jobs(db) if at <= database.now(db)] == [("publish", delivery.id)]
     assert sent(sandbox, handle) == 0
@@ -128,7 +130,7 @@ async def test_an_upload_that_is_lost_is_told_and_the_post_woken_to_upload_it_ag
 
 @pytest.mark.parametrize(("instant", "until"), [(100.0, 99.98), (50.0, 51.0), (10.0, 51.0)])
 def test_uploads_are_asked_about_until_right_before_the_date_or_for_a_second(instant: float, until: float) -> None:
-    assert publishing.asked_until(instant, 50.0) == until
+    assert sending.asked_until(instant, 50.0) == until
 
 
 # -- somebody else has a word --------------------------------------------------------------------------------------
@@ -139,7 +141,7 @@ async def test_what_is_cancelled_once_all_is_ready_asks_nothing_of_its_network_a
 ) -> None:
     delivery = post(pictures=1)
     cancels = at_step(engine, "ready", lambda: scheduling.cancel(db, ada, delivery.post_id))
-    assert await publishing.publish(cancels, delivery.id) is None
+    assert await sending.publish(cancels, delivery.id) is None
     assert status_of(db, delivery) == "cancelled"
     assert [one.path for one in sandbox.ledger.requests(account=handle) if "/media/" in one.path] == []
     assert sent(sandbox, handle) == 0
@@ -150,7 +152,7 @@ async def test_what_is_gone_once_all_is_ready_is_nobodys_fault(
 ) -> None:
     delivery = post()
     removes = at_step(engine, "ready", lambda: db.execute("DELETE FROM posts"))
-    assert await publishing.publish(removes, delivery.id) is None
+    assert await sending.publish(removes, delivery.id) is None
     assert sent(sandbox, handle) == 0
 
 
@@ -170,7 +172,7 @@ async def test_what_is_cancelled_right_before_its_claim_wakes_nobody(
 ) -> None:
     delivery = await a_ready_one(post, db, engine)
     cancels = while_asked_after_its_uploads(engine, lambda: scheduling.cancel(db, ada, delivery.post_id))
-    assert await publishing.publish(cancels, delivery.id) is None
+    assert await sending.publish(cancels, delivery.id) is None
     assert (status_of(db, delivery), sent(sandbox, handle), jobs(db)) == ("cancelled", 0, [])
 
 
@@ -179,7 +181,7 @@ async def test_what_is_gone_right_before_its_claim_is_nobodys_fault(
 ) -> None:
     delivery = await a_ready_one(post, db, engine)
     removes = while_asked_after_its_uploads(engine, lambda: db.execute("DELETE FROM posts"))
-    assert await publishing.publish(removes, delivery.id) is None
+    assert await sending.publish(removes, delivery.id) is None
     assert (sent(sandbox, handle), jobs(db)) == (0, [])
 
 
@@ -188,7 +190,7 @@ async def test_a_server_that_cannot_tell_of_its_uploads_is_sent_the_post_all_the
 ) -> None:
     delivery = await a_ready_one(post, db, engine)
     fault = sandbox.faults.add("status", account=handle, method="GET", path="/api/v1/media/", status=503)
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert (fault.hits, sandbox.ledger.times_published(handle)) == (1, 1)
 
 
@@ -201,7 +203,7 @@ async def test_what_has_to_wait_is_woken_when_that_is_over_and_taken_for_forgott
     delivery = post()
     db.execute("UPDATE deliveries SET not_before = now() + interval '5 minutes'")
     [until] = row(db, "not_before")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert row(db, "status, wake_at") == ("scheduled", until)
     assert (jobs(db), sent(sandbox, handle)) == ([("publish", delivery.id, until)], 0)
 
@@ -211,7 +213,7 @@ async def test_where_something_may_be_forgotten_it_is_looked_for_and_not_sent(
 ) -> None:
     delivery = post()
     db.execute("UPDATE lineage SET mark = 'another'")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert (status_of(db, delivery), sent(sandbox, handle)) == ("unknown", 0)
 
 
@@ -227,7 +229,7 @@ async def test_what_cannot_be_gathered_for_now_is_put_off_and_the_accounts_next_
     db.execute("DELETE FROM procrastinate_jobs")
     db.execute("DELETE FROM servers")
     before = database.now(db)
-    assert await publishing.publish(engine, first.id) is None
+    assert await sending.publish(engine, first.id) is None
     after, pause = database.now(db), timedelta(seconds=outgoing.PUT_OFF_S)
     status, wake_at = row(db, "status, wake_at")
     assert (status, sent(sandbox, handle)) == ("ready", 0)
@@ -246,7 +248,7 @@ async def test_whoever_runs_it_reads_what_was_missed_and_by_how_much(
     delivery = post()
     db.execute("UPDATE posts SET post_date = now() - interval '9 hours'")
     with capture_logs() as told:
-        assert await publishing.publish(engine, delivery.id) is None
+        assert await sending.publish(engine, delivery.id) is None
     [missed] = [one for one in told if one["event"] == "missed"]
     assert missed["delivery"] == delivery.id and missed["late_s"] >= 9 * 3600
     error = row(db, "error")[0]
@@ -264,7 +266,7 @@ async def test_what_a_person_gives_a_new_date_in_the_last_moment_was_not_missed_
     assert judged
     db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
     with capture_logs() as told:
-        await publishing._missed(engine, judged)
+        await sending._missed(engine, judged)
     assert (status_of(db, delivery), told) == ("scheduled", [])
     assert db.execute("SELECT kind FROM notices").fetchall() == []
 
@@ -278,7 +280,7 @@ async def test_what_is_asked_for_again_is_not_failed_for_the_account_that_was_di
         judged = await turns.timing(conn, delivery.id, engine.settings)
     assert judged
     db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
-    await publishing._cut_off(engine, judged)
+    await sending._cut_off(engine, judged)
     assert status_of(db, delivery) == "scheduled"
 
 
@@ -291,7 +293,7 @@ async def test_an_answer_that_takes_too_long_is_lost_and_looked_for(
     delivery = post()
     hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.5}))
     sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
-    assert await publishing.publish(hasty, delivery.id) is None
+    assert await sending.publish(hasty, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
     sandbox.wait_until_idle()
     await lifetime.to_rest(engine, db, [delivery.id])
@@ -303,7 +305,7 @@ async def test_a_worker_that_is_stopped_while_its_request_is_under_way_leaves_it
 ) -> None:
     delivery = post()
     sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
-    under_way = asyncio.create_task(publishing.publish(engine, delivery.id))
+    under_way = asyncio.create_task(sending.publish(engine, delivery.id))
     while not sent(sandbox, handle):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     under_way.cancel()
@@ -325,7 +327,7 @@ async def test_what_nobody_has_foreseen_leaves_it_to_be_looked_for(
     delivery = post()
     engine.commit_http.event_hooks = {"request": [breaks]}
     with capture_logs() as told:
-        assert await publishing.publish(engine, delivery.id) is None
+        assert await sending.publish(engine, delivery.id) is None
     assert row(db, "status, error_code") == ("unknown", "unexpected")
     assert "commit ended unexpectedly" in [one["event"] for one in told]
 
@@ -342,4 +344,4 @@ async def test_what_nobody_has_foreseen_leaves_it_to_be_looked_for(
     ],
 )
 def test_a_statement_that_the_database_refused_in_its_own_words_did_nothing(end: BaseException, unheard: bool) -> None:
-    assert publishing._is_unheard(end) is unheard
+    assert sending._is_unheard(end) is unheard

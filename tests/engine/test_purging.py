@@ -9,10 +9,12 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from postflow import config, outgoing, publishing, purging
+from postflow import config
 from postflow.engine import Engine
 from postflow.errors import Invalid
-from postflow.purging import KINDS
+from postflow.operations import retention
+from postflow.operations.retention import KINDS
+from postflow.publishing import outgoing, sending
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
 
@@ -21,7 +23,7 @@ AGES_AGO = "now() - interval '1000 days'"
 
 async def purged(engine: Engine, kind: str) -> int:
     async with engine.pool.connection() as conn:
-        return (await purging.purge(conn, engine.settings))[kind]
+        return (await retention.purge(conn, engine.settings))[kind]
 
 
 def count(db: psycopg.Connection, query: str) -> int:
@@ -41,7 +43,7 @@ async def published(
     """A delivery with a picture that went out ages ago; nothing about it was purged yet."""
     account = await an_account(db, engine, sandbox, ada, "pixelfed", "archivist")
     [delivery] = scheduled(db, settings, ada, (account,), "long ago", media=(a_picture(db, ada),))
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     db.execute("INSERT INTO media_files SELECT media_id, 'fitted', mime, width, height, data FROM media_files LIMIT 1")
     for query in (
         f"UPDATE deliveries SET status_at = {AGES_AGO}",
@@ -56,7 +58,7 @@ async def test_of_a_post_long_over_the_post_its_picture_and_its_outcome_stay(
     published: int, engine: Engine, db: psycopg.Connection
 ) -> None:
     async with engine.pool.connection() as conn:
-        removed = await purging.purge(conn, engine.settings)
+        removed = await retention.purge(conn, engine.settings)
     assert removed["stories"] >= 3
     assert removed["renditions"] >= 1
     assert removed["staged"] == 1
@@ -99,7 +101,7 @@ async def test_an_upload_is_removed_when_neither_a_post_nor_a_draft_shows_it_and
 async def test_finished_jobs_of_every_outcome_go_in_bites_and_waiting_ones_stay(
     engine: Engine, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purging, "KINDS", tuple(kind._replace(bite=3) for kind in KINDS))
+    monkeypatch.setattr(retention, "KINDS", tuple(kind._replace(bite=3) for kind in KINDS))
     for status in ("succeeded", "failed", "cancelled", "aborted", "todo", "doing"):
         db.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, status)"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from postflow import config, purging
+from postflow import config
 from postflow.engine import Engine
+from postflow.operations import retention
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, an_account, scheduled
 
@@ -72,9 +73,9 @@ async def test_it_is_kept_for_as_long_as_the_settings_say_and_no_longer(
 async def purged(engine: Engine, db: psycopg.Connection, kind: str, age_s: float) -> int:
     db.execute(AGED[kind].encode(), [age_s])
     async with engine.pool.connection() as conn:
-        return (await purging.purge(conn, engine.settings))[kind]
+        return (await retention.purge(conn, engine.settings))[kind]
 
 
 def test_every_kind_that_is_kept_for_a_while_is_tried() -> None:
-    kept_for_a_while = {kind.name for kind in purging.KINDS if "%(keep)s" in kind.query}
+    kept_for_a_while = {kind.name for kind in retention.KINDS if "%(keep)s" in kind.query}
     assert kept_for_a_while == set(AGED)

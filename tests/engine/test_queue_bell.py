@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from postflow import db as database
 from tests.patience import PATIENCE_S
-from worker import bell, listening
+from worker import connector, notifier
 
 AN_HOUR_S = 3600.0
 
@@ -32,7 +32,7 @@ class Start(NamedTuple):
     worker: int
 
 
-class Counted(listening.PunctualConnector):
+class Counted(connector.PunctualConnector):
     """Counts how often its worker asks for a job."""
 
     claims = 0
@@ -68,7 +68,7 @@ class Crowd:
             await self._add(url, concurrency, queues, stock)
 
     async def _add(self, url: str, concurrency: int, queues: list[str] | None, stock: bool) -> None:
-        number, room = len(self._apps), listening.Room()
+        number, room = len(self._apps), connector.Room()
         size = {"min_size": 1, "max_size": 2}
         own: procrastinate.BaseConnector = procrastinate.PsycopgConnector(conninfo=url, **size)
         if not stock:
@@ -138,7 +138,7 @@ async def crowd(database_url: str) -> AsyncIterator[Crowd]:
 @pytest.fixture
 def by_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The keeper's own look, every few seconds, is an hour away too: what happens was announced, or was due as foreseen."""
-    monkeypatch.setattr(bell, "LOOK_AGAIN_S", AN_HOUR_S)
+    monkeypatch.setattr(notifier, "LOOK_AGAIN_S", AN_HOUR_S)
 
 
 async def eventually(what: Callable[[], Any]) -> None:
@@ -165,7 +165,7 @@ def keepers(db: psycopg.Connection) -> list[int]:
     rows = db.execute(
         "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND granted"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        [bell._LOCK_SPACE],
+        [notifier._LOCK_SPACE],
     ).fetchall()
     return [pid for (pid,) in rows]
 
@@ -197,8 +197,8 @@ async def test_of_twenty_workers_one_is_woken_for_one_due_post_and_claims_it(
     crowd: Crowd, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """Rung for once: on a busy machine the one that was woken may take longer to come than until the next ring."""
-    monkeypatch.setattr(bell, "FIRST_PAUSE_S", AN_HOUR_S)
-    monkeypatch.setattr(bell, "LONGEST_PAUSE_S", AN_HOUR_S)
+    monkeypatch.setattr(notifier, "FIRST_PAUSE_S", AN_HOUR_S)
+    monkeypatch.setattr(notifier, "LONGEST_PAUSE_S", AN_HOUR_S)
     await crowd.add(20)
     await everybody_listens(db, 20)
     before = await crowd.claims_at_rest()
@@ -337,7 +337,7 @@ async def test_a_job_in_a_queue_that_nobody_serves_does_not_keep_the_others_from
 async def test_when_the_keeper_stops_another_takes_over_at_once(
     crowd: Crowd, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bell, "STAND_AGAIN_S", AN_HOUR_S)  # by the word alone
+    monkeypatch.setattr(notifier, "STAND_AGAIN_S", AN_HOUR_S)  # by the word alone
     await crowd.add(1)
     await everybody_listens(db, 1)
     await crowd.add(2)
@@ -362,11 +362,11 @@ async def test_when_the_keeper_vanishes_without_a_word_another_takes_over(crowd:
 async def test_a_keeper_that_stands_still_is_relieved_of_it(
     crowd: Crowd, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.2)
-    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.1)
+    monkeypatch.setattr(notifier, "LOOK_AGAIN_S", 0.2)
+    monkeypatch.setattr(notifier, "STAND_AGAIN_S", 0.1)
     channels = ("procrastinate_any_queue_v1",)
-    async with database.listening(database_url, bell.name(channels)) as frozen:
-        await frozen.execute("SELECT pg_advisory_lock(%s, %s)", [bell._LOCK_SPACE, bell._group(channels)])
+    async with database.listening(database_url, notifier.name(channels)) as frozen:
+        await frozen.execute("SELECT pg_advisory_lock(%s, %s)", [notifier._LOCK_SPACE, notifier._group(channels)])
         await crowd.add(2)
         await eventually(lambda: keepers(db) and keepers(db) != [frozen.info.backend_pid])
         with pytest.raises(psycopg.OperationalError):
@@ -378,23 +378,23 @@ async def test_a_keeper_that_stands_still_is_relieved_of_it(
 async def test_a_keeper_that_looks_in_time_keeps_it(
     crowd: Crowd, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.5)
-    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.1)
+    monkeypatch.setattr(notifier, "LOOK_AGAIN_S", 0.5)
+    monkeypatch.setattr(notifier, "STAND_AGAIN_S", 0.1)
     await crowd.add(2)
     await everybody_listens(db, 2)
     before = keepers(db)
-    await asyncio.sleep(bell.LOOKS_MISSED * 0.5 + 1)
+    await asyncio.sleep(notifier.LOOKS_MISSED * 0.5 + 1)
     assert keepers(db) == before
 
 
 async def test_a_keeper_of_another_role_is_left_alone(
     crowd: Crowd, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bell, "LOOK_AGAIN_S", 0.01)
-    monkeypatch.setattr(bell, "STAND_AGAIN_S", 0.05)
+    monkeypatch.setattr(notifier, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(notifier, "STAND_AGAIN_S", 0.05)
     channels = ("procrastinate_any_queue_v1",)
-    async with database.listening(database_url, bell.name(channels)) as others:
-        await others.execute("SELECT pg_advisory_lock(%s, %s)", [bell._LOCK_SPACE, bell._group(channels)])
+    async with database.listening(database_url, notifier.name(channels)) as others:
+        await others.execute("SELECT pg_advisory_lock(%s, %s)", [notifier._LOCK_SPACE, notifier._group(channels)])
         db.execute("DROP ROLE IF EXISTS postflow_lesser")
         db.execute("CREATE ROLE postflow_lesser IN ROLE pg_read_all_stats")
         db.execute("GRANT SELECT, UPDATE, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO postflow_lesser")
@@ -416,11 +416,11 @@ async def test_the_pause_between_rings_stops_growing_and_never_breaks(database_u
         async def tell(**what: Any) -> None:
             heard.append(what)
 
-        keeper = bell.Bell(conn, ("procrastinate_any_queue_v1",), tell, listening.Room())
+        keeper = notifier.Bell(conn, ("procrastinate_any_queue_v1",), tell, connector.Room())
         for keeper._rings in (0, 3, 1100, 5_000_000):
             before = keeper._clock()
             await keeper._ring(1)
-            assert 0 < keeper._ring_again_at - before < bell.LONGEST_PAUSE_S + 1
+            assert 0 < keeper._ring_again_at - before < notifier.LONGEST_PAUSE_S + 1
 
 
 async def test_the_server_watches_over_a_listening_connection(database_url: str):
@@ -452,7 +452,7 @@ async def test_a_claim_whose_connection_is_cut_is_made_again_in_the_same_life(
     async with await psycopg.AsyncConnection.connect(database_url) as holder:
         # Not from this thread: what has the table now belongs to workers that need its event loop to let it go.
         await holder.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
-        db.execute("SELECT pg_notify('procrastinate_any_queue_v1', %s)", [bell._INSERTED])
+        db.execute("SELECT pg_notify('procrastinate_any_queue_v1', %s)", [notifier._INSERTED])
         await eventually(lambda: db.execute(_CUT_A_CLAIM).fetchone())
     defer(db, None)
     await eventually(lambda: done(db) == 1)
@@ -478,7 +478,7 @@ def test_a_worker_is_full_when_all_its_slots_are_taken_and_free_again_after_a_fa
         concurrency = 2
 
     async def seen() -> list[bool]:
-        room, free = listening.Room(), []
+        room, free = connector.Room(), []
 
         async def inner() -> None:
             free.append(room.is_free())

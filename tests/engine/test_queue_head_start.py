@@ -7,13 +7,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, scheduling, waking
+from postflow import config, jobs
 from postflow.engine import Engine
+from postflow.posts import scheduling
+from postflow.publishing import preparing, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
 
-SOON = timedelta(seconds=waking.HEAD_START_S)
+SOON = timedelta(seconds=jobs.HEAD_START_S)
 
 
 def wake_ups(db: psycopg.Connection) -> list[Any]:
@@ -42,7 +44,7 @@ async def test_called_moments_early_it_waits_and_the_request_leaves_at_the_date(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "waits")
     at = datetime.now(UTC) + SOON
     [delivery] = scheduled(db, settings, ada, (account,), "at its instant", at=at)
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     [request] = [one for one in sandbox.ledger.requests(account="waits", method="POST") if "statuses" in one.path]
     assert request.received_at >= at.timestamp()
 
@@ -54,7 +56,7 @@ async def test_called_long_before_its_date_it_sends_nothing_and_comes_back(
     at = datetime.now(UTC) + timedelta(minutes=5)
     [delivery] = scheduled(db, settings, ada, (account,), "not for minutes", at=at)
     await preparing.prepare(engine, delivery.id)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert publish_jobs(db)[-1] == (at, "todo")
     assert sandbox.ledger.times_published("not for minutes") == 0
 
@@ -82,9 +84,9 @@ async def test_a_clock_set_back_while_it_waits_neither_sends_early_nor_forgets(
     [delivery] = scheduled(db, settings, ada, (account,), "not before its time", at=at)
     await preparing.prepare(engine, delivery.id)
     # As the loop sees it the hour has passed; as the database does, it has not.
-    monkeypatch.setattr(waking, "HEAD_START_S", 3600.0)
-    monkeypatch.setattr(publishing, "TIMER_MARGIN_S", -3600.0)
-    assert await publishing.publish(engine, delivery.id) is None
+    monkeypatch.setattr(jobs, "HEAD_START_S", 3600.0)
+    monkeypatch.setattr(sending, "TIMER_MARGIN_S", -3600.0)
+    assert await sending.publish(engine, delivery.id) is None
     assert (status_of(db, delivery), sandbox.ledger.times_published("not before its time")) == ("ready", 0)
     assert publish_jobs(db)[-1] == (at, "todo")
 
@@ -100,9 +102,9 @@ async def test_a_post_moved_while_it_waits_is_left_to_its_new_date(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "moved")
     [delivery] = scheduled(db, settings, ada, (account,), "moved away", at=datetime.now(UTC) + timedelta(hours=1))
     await preparing.prepare(engine, delivery.id)
-    monkeypatch.setattr(waking, "HEAD_START_S", 5.0)
+    monkeypatch.setattr(jobs, "HEAD_START_S", 5.0)
     db.execute("UPDATE posts SET post_date = clock_timestamp() + interval '5 s'")
-    waiting = asyncio.create_task(publishing.publish(engine, delivery.id))
+    waiting = asyncio.create_task(sending.publish(engine, delivery.id))
     await asyncio.sleep(1)
     assert not waiting.done()
     db.execute("UPDATE posts SET post_date = now() + interval '1 day'")
@@ -120,7 +122,7 @@ async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew
     later = soon + timedelta(hours=2)
     with db.transaction():
         moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
-        waking.publish_later(db, moved)
+        jobs.publish_later(db, moved)
     assert ("prepare", later - timedelta(seconds=600)) in wake_ups(db)
     db.execute("DELETE FROM procrastinate_jobs")
     await preparing.prepare(engine, delivery.id)  # as its job does

@@ -10,11 +10,11 @@ import pytest
 from alembic import command
 from procrastinate import manager, psycopg_connector, schema, sql, worker
 
-from postflow import migrate
+from postflow.operations import migrate
 
 WHAT_TO_DO = (
     "Procrastinate's {} has changed. Read what changed in the release; carry it over into migrations/sql/0004_queue.sql"
-    " and worker/bell.py by a new revision (a Procrastinate migration that recreates the function removes ours); run"
+    " and worker/notifier.py by a new revision (a Procrastinate migration that recreates the function removes ours); run"
     " tests/engine/test_queue_claim.py; then pin {!r}. docs/queue.md has the steps."
 )
 

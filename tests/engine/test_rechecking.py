@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from postflow import db as database
-from postflow import publishing, rechecking
 from postflow.engine import Engine
 from postflow.models import Delivery, Receipt
+from postflow.publishing import rechecking, sending
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
 from tests.engine.test_outcomes import row
@@ -27,7 +27,7 @@ async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada:
 async def out(db: psycopg.Connection, engine: Engine, ada: int, account: int) -> Delivery:
     """Published now, first sent some minutes ago, and to be looked at."""
     [made] = scheduled(db, engine.settings, ada, (account,), TEXT)
-    done = await publishing.publish(engine, made.id)
+    done = await sending.publish(engine, made.id)
     assert done
     db.execute("INSERT INTO rechecks VALUES (%s, now(), now() - interval '5 minutes')", [done.id])
     return done
@@ -36,7 +36,7 @@ async def out(db: psycopg.Connection, engine: Engine, ada: int, account: int) ->
 async def is_out_twice(db: psycopg.Connection, engine: Engine, ada: int, account: int) -> tuple[str, str]:
     """(id, address) of the other one, of which no row of ours knows."""
     [made] = scheduled(db, engine.settings, ada, (account,), TEXT)
-    other = await publishing.publish(engine, made.id)
+    other = await sending.publish(engine, made.id)
     assert other and other.remote_id and other.permalink
     db.execute("DELETE FROM posts WHERE id = %s", [made.post_id])
     return other.remote_id, other.permalink

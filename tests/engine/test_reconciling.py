@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from postflow import arrows, leaving, outcomes, preparing, reconciling, restoring
 from postflow import db as database
 from postflow.engine import Engine
 from postflow.errors import NotReady, PublishError, Refused, Retry, Unauthorized
+from postflow.http import deadline
 from postflow.models import Delivery, LookAgain, SafeToResend, Undecidable
+from postflow.publishing import outcomes, preparing, reconciling, restoring, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 from tests.engine.test_outcomes import being_sent, jobs, last_line, row
@@ -46,7 +47,7 @@ async def looked_for(db: psycopg.Connection, engine: Engine, ada: int, account: 
     """A look at it is under way. The claim is "mine"."""
     unknown = await lost(db, engine, ada, account, **changed)
     async with engine.pool.connection() as conn:
-        claimed = await arrows.claim_to_look(conn, unknown.id, "mine", 60)
+        claimed = await transitions.claim_to_look(conn, unknown.id, "mine", 60)
     assert claimed
     return claimed
 
@@ -311,11 +312,11 @@ async def test_what_is_known_of_the_request_is_what_the_network_is_asked_with(
     assert attempt.first_sent_at != attempt.sent_at
     assert (attempt.error_code, attempt.taken_remote_ids, attempt.rivalled) == ("answer_lost", frozenset(), False)
     assert before <= attempt.now <= database.now(db)
-    assert attempt.still_ours_s == leaving.still_ours_s(leaving.timeout_s(60)), (
+    assert attempt.still_ours_s == deadline.still_ours_s(deadline.timeout_s(60)), (
         "its lease was for a longer timeout than ours"
     )
     patient = replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 100.0}))
-    assert (await reconciling._known(patient, looking)).still_ours_s == leaving.still_ours_s(100.0)
+    assert (await reconciling._known(patient, looking)).still_ours_s == deadline.still_ours_s(100.0)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from postflow import config, publishing, reconciling
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -81,7 +82,7 @@ async def sent(
 @pytest.mark.parametrize("network", NAMES)
 async def test_a_lost_answer_is_found_and_nothing_is_sent_again(network: str, sent: Sent) -> None:
     sent.sandbox.faults.add("drop_after_commit", instance=network, **COMMIT)
-    assert await publishing.publish(sent.engine, sent.id) is None
+    assert await sending.publish(sent.engine, sent.id) is None
     assert sent.status == "unknown"
     await sent.look()
     assert (sent.status, sent.times_out()) == ("published", 1)
@@ -90,17 +91,17 @@ async def test_a_lost_answer_is_found_and_nothing_is_sent_again(network: str, se
 @pytest.mark.parametrize("network", CERTAIN)
 async def test_a_request_that_never_arrived_is_sent_again_once(network: str, sent: Sent) -> None:
     sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(sent.engine, sent.id) is None
+    assert await sending.publish(sent.engine, sent.id) is None
     await sent.look()
     assert sent.status == "scheduled"
-    assert await publishing.publish(sent.engine, sent.id)
+    assert await sending.publish(sent.engine, sent.id)
     assert (sent.status, sent.times_out()) == ("published", 1)
 
 
 @pytest.mark.parametrize("network", UNSURE)
 async def test_where_lists_may_be_incomplete_a_person_decides(network: str, sent: Sent) -> None:
     sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(sent.engine, sent.id) is None
+    assert await sending.publish(sent.engine, sent.id) is None
     await sent.look()
     assert (sent.status, sent.times_out()) == ("attention", 0)
 
@@ -110,7 +111,7 @@ async def test_a_look_reckons_with_the_time_that_the_sender_gave_its_request(net
     """A worker that waits longer than the one that looks may have something on its way for longer."""
     patient = sent.engine.settings.model_copy(update={"request_timeout_s": 60.0})
     sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(replace(sent.engine, settings=patient), sent.id) is None
+    assert await sending.publish(replace(sent.engine, settings=patient), sent.id) is None
     counted = []
     for _ in range(2):
         lifetime.pass_time(sent.conn, 70)
@@ -126,11 +127,11 @@ async def test_a_list_that_cannot_be_leafed_through_proves_nothing_and_is_not_re
     """The account has one post of today, none before it, and the server ignores max_id."""
     sent.sandbox.configure(network, pages=False)
     sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(sent.engine, sent.id) is None
+    assert await sending.publish(sent.engine, sent.id) is None
     row = sent.conn.execute("SELECT account_id, user_id FROM deliveries d JOIN posts p ON p.id = post_id").fetchone()
     assert row
     [other] = scheduled(sent.conn, settings, row[1], (row[0],), "another post")
-    assert await publishing.publish(sent.engine, other.id)
+    assert await sending.publish(sent.engine, other.id)
     read = {"instance": network, "method": "GET", "path": "/statuses"}
     before = len(sent.sandbox.ledger.requests(**read))
     await reconciling.reconcile(sent.engine, sent.id)
@@ -147,12 +148,12 @@ async def test_two_lost_requests_in_a_row_are_one_post(network: str, sent: Sent)
     """The first never arrives, the second arrives and its answer is lost."""
     sent.sandbox.faults.add("drop_before", instance=network, **COMMIT)
     sent.sandbox.faults.add("drop_after_commit", instance=network, skip=0, **COMMIT)
-    await publishing.publish(sent.engine, sent.id)
+    await sending.publish(sent.engine, sent.id)
     await sent.look()
     if network in UNSURE:
         sent.sandbox.faults.clear()
         assert (sent.status, sent.times_out()) == ("attention", 0)
         return
-    await publishing.publish(sent.engine, sent.id)
+    await sending.publish(sent.engine, sent.id)
     await sent.look()
     assert (sent.status, sent.times_out()) == ("published", 1)

@@ -3,9 +3,10 @@
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, reconciling
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import preparing, reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -29,7 +30,7 @@ async def ready(
 async def test_what_cannot_be_read_and_was_never_sent_is_prepared_anew_and_goes_out(
     handle: str, ready: Delivery, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
 ) -> None:
-    assert await publishing.publish(engine, ready.id) is None
+    assert await sending.publish(engine, ready.id) is None
     await lifetime.run_due(engine, db)
     assert (status_of(db, ready), sandbox.ledger.times_published(handle)) == ("published", 1)
 
@@ -41,7 +42,7 @@ async def test_what_cannot_be_read_and_may_have_been_sent_waits_for_a_worker_tha
     state = handle.rsplit("-", 1)[1]
     db.execute("UPDATE deliveries SET status = %s, attempt_no = 1, sent_at = now(), first_sent_at = now()", [state])
     [(before,)] = db.execute("SELECT staged FROM deliveries").fetchall()
-    await publishing.publish(engine, ready.id)
+    await sending.publish(engine, ready.id)
     assert (status_of(db, ready), sandbox.ledger.times_published(handle)) == (state, 0)
     assert db.execute("SELECT staged, faults, wake_at > now() + interval '1 minute' FROM deliveries").fetchone() == (
         before,

@@ -16,11 +16,14 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from postflow import arrows, cli, config, embedded, migrate, preparing, publishing, reconciling, restoring, sweeping
+from postflow import cli, config
 from postflow import db as database
-from postflow.embedded import binaries, place
+from postflow.dev import embedded_postgres
+from postflow.dev.embedded_postgres import binaries, place
 from postflow.engine import Engine, engine_over
 from postflow.models import Delivery
+from postflow.operations import migrate
+from postflow.publishing import preparing, reconciling, restoring, sending, sweeping, transitions
 from sandbox import Sandbox
 from tests.conftest import UrlOf, a_database
 from tests.engine import lifetime
@@ -63,7 +66,7 @@ async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_aga
 
     dump = tmp_path / "postflow.dump"
     run(tools / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={database_url}")
-    assert await publishing.publish(engine, since.id)
+    assert await sending.publish(engine, since.id)
     run(tools / "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={other_url}", str(dump))
 
     monkeypatch.setenv("DATABASE_URL", other_url)
@@ -80,7 +83,7 @@ async def test_a_backup_holds_everything_and_what_went_out_since_is_not_sent_aga
         waiting = restored.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'").fetchone()
         assert waiting and waiting[0] >= 2
         async with engine_on(settings, other_url) as again:
-            assert await publishing.publish(again, since.id) is None
+            assert await sending.publish(again, since.id) is None
             await lifetime.to_rest(again, restored, [since.id])
         assert states(restored, since) == ["published"]
     assert sandbox.ledger.times_published("went out after the backup") == 1
@@ -115,12 +118,12 @@ async def test_a_dump_in_another_database_is_noticed_by_the_first_worker_also_wi
     [since] = scheduled(db, settings, ada, (account,), "out before anybody spoke of a backup")
     dump = tmp_path / "postflow.dump"
     run(tools / "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={database_url}")
-    assert await publishing.publish(engine, since.id)
+    assert await sending.publish(engine, since.id)
     run(tools / "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={other_url}", str(dump))
     with psycopg.connect(other_url, autocommit=True) as restored:
         restored.execute("UPDATE posts SET post_date = post_date - interval '3 days'")  # longer than any grace
         async with engine_on(settings, other_url) as again:
-            assert await publishing.publish(again, since.id) is None
+            assert await sending.publish(again, since.id) is None
             assert states(restored, since) == ["unknown"], "not missed, which would be untrue"
             await lifetime.to_rest(again, restored, [since.id])
         assert states(restored, since) == ["published"]
@@ -131,16 +134,16 @@ async def test_a_dump_in_another_database_is_noticed_by_the_first_worker_also_wi
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[embedded.EmbeddedPostgres]:
-    with embedded.EmbeddedPostgres(tmp_path / "primary", careless=True) as server:
+def primary(tmp_path: Path) -> Iterator[embedded_postgres.EmbeddedPostgres]:
+    with embedded_postgres.EmbeddedPostgres(tmp_path / "primary", careless=True) as server:
         migrate.upgrade(server.url())
         yield server
 
 
 @contextlib.contextmanager
-def promoted(copy: Path, home: Path) -> Iterator[embedded.EmbeddedPostgres]:
+def promoted(copy: Path, home: Path) -> Iterator[embedded_postgres.EmbeddedPostgres]:
     """The replica, which knows what the copy knows, becomes the primary."""
-    server = embedded.EmbeddedPostgres(home, careless=True)
+    server = embedded_postgres.EmbeddedPostgres(home, careless=True)
     kept = place.prepare(home)
     shutil.copytree(copy, kept.data)
     (kept.data / "standby.signal").touch()
@@ -164,7 +167,7 @@ def give_to(kept: place.Place, tree: Path) -> None:
 
 
 async def test_a_promoted_replica_that_lost_the_last_commits_sends_nothing_a_second_time(
-    primary: embedded.EmbeddedPostgres, settings: config.Settings, sandbox: Sandbox, tmp_path: Path
+    primary: embedded_postgres.EmbeddedPostgres, settings: config.Settings, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """GoToSocial knows no key: only a look can tell. One was out and so was a reply to it, one was not, one is for later."""
     async with engine_on(settings, primary.url()) as before:
@@ -182,7 +185,7 @@ async def test_a_promoted_replica_that_lost_the_last_commits_sends_nothing_a_sec
         await asyncio.to_thread(shutil.copytree, primary.data, tmp_path / "copy")
         primary._launch()
         for one in thread:
-            assert await publishing.publish(before, one.id)
+            assert await sending.publish(before, one.id)
     primary.stop("immediate")
     with (
         promoted(tmp_path / "copy", tmp_path / "replica") as server,
@@ -190,7 +193,7 @@ async def test_a_promoted_replica_that_lost_the_last_commits_sends_nothing_a_sec
     ):
         async with engine_on(settings, server.url()) as after:
             assert states(db, *thread, unsent, later) == ["ready", "ready", "ready", "scheduled"]
-            assert await publishing.publish(after, thread[0].id) is None
+            assert await sending.publish(after, thread[0].id) is None
             assert states(db, *thread, unsent, later) == ["unknown", "unknown", "unknown", "scheduled"]
             await lifetime.to_rest(after, db, [*(one.id for one in thread), unsent.id])
         assert states(db, *thread, unsent, later) == ["published", "published", "published", "scheduled"]
@@ -208,7 +211,7 @@ async def test_a_claim_in_another_history_is_refused_whatever_was_read_before(
     assert ready
     db.execute("UPDATE lineage SET mark = 'another'")
     async with engine.pool.connection() as conn:
-        assert await arrows.claim_to_send(conn, ready, "mine", 60, "hash", "alike", None, pace_s=0) is None
+        assert await transitions.claim_to_send(conn, ready, "mine", 60, "hash", "alike", None, pace_s=0) is None
     assert (await sweeping.sweep(engine))["forgotten"] == 1
     assert states(db, delivery) == ["unknown"]
     assert (await sweeping.sweep(engine))["forgotten"] == 0
@@ -222,7 +225,7 @@ async def test_a_clock_that_is_set_back_before_a_failover_is_noticed_hides_nothi
     [delivery] = scheduled(db, settings, ada, (account,), "out before the clock was set back")
     assert await preparing.prepare(engine, delivery.id)
     db.execute("CREATE TABLE replica AS SELECT * FROM deliveries")
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     db.execute("DELETE FROM deliveries")
     db.execute("INSERT INTO deliveries OVERRIDING SYSTEM VALUE SELECT * FROM replica")
     for what in ("lineage SET mark = 'another', seen_at = seen_at", "posts SET post_date = post_date"):
@@ -242,7 +245,7 @@ async def test_a_part_is_not_looked_for_before_the_part_that_it_answers_is_known
     for one in parts:
         assert await preparing.prepare(engine, one.id)
     db.execute("UPDATE lineage SET mark = 'another'")
-    assert await publishing.publish(engine, parts[1].id) is None
+    assert await sending.publish(engine, parts[1].id) is None
     lifetime.pass_time(db, 65)
     await reconciling.reconcile(engine, parts[1].id)
     row = db.execute("SELECT status, looks, absent_looks FROM deliveries WHERE id = %s", [parts[1].id]).fetchone()
@@ -255,7 +258,7 @@ async def test_after_a_long_gap_what_is_not_found_is_left_to_its_person_who_hear
     account = await an_account(db, engine, sandbox, ada, "mastodon", "long-gap")
     [delivery] = scheduled(db, settings, ada, (account,), "perhaps out in other words")
     db.execute("UPDATE lineage SET mark = 'another', seen_at = now() - interval '2 hours'")
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     await lifetime.to_rest(engine, db, [delivery.id])
     row = db.execute("SELECT status, error FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
     assert row == ("attention", restoring.NOT_FOUND)

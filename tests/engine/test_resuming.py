@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, publishing, reconciling, waking
+from postflow import config, jobs
 from postflow.engine import Engine
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 
@@ -43,17 +44,17 @@ async def test_what_is_due_is_published_what_comes_soon_prepared_and_what_is_unk
     now = datetime.now(UTC)
     [unknown] = scheduled(db, settings, ada, (account,), "was it sent?")
     sandbox.faults.add("drop_after_commit", instance="mastodon", method="POST", path="/api/v1/statuses$")
-    await publishing.publish(engine, unknown.id)
+    await sending.publish(engine, unknown.id)
     db.execute("UPDATE deliveries SET wake_at = now() + interval '10 minutes' WHERE status = 'unknown'")
     [due] = scheduled(db, settings, ada, (account,), "due")
     [soon] = scheduled(db, settings, ada, (account,), "soon", at=now + timedelta(minutes=5))
     scheduled(db, settings, ada, (account,), "in a month", at=now + timedelta(days=30))
     no_jobs(db)
     with db.transaction():
-        assert waking.resume(db, account) == 3
+        assert jobs.resume(db, account) == 3
     assert wake_ups(db) == {("reconcile", unknown.id), ("publish", due.id), ("prepare", soon.id)}
     assert await reconciling.reconcile(engine, unknown.id)
-    assert await publishing.publish(engine, due.id)
+    assert await sending.publish(engine, due.id)
     assert sandbox.ledger.times_published("was it sent?") == 1
 
 
@@ -63,7 +64,7 @@ async def test_the_jobs_vanish_with_the_transaction(
     scheduled(db, settings, ada, (account,), "due")
     no_jobs(db)
     with db.transaction(force_rollback=True):
-        assert waking.resume(db, account) == 1
+        assert jobs.resume(db, account) == 1
     assert wake_ups(db) == set()
 
 
@@ -78,10 +79,10 @@ async def test_what_is_later_than_its_person_allows_is_missed_and_not_sent(
     [late] = scheduled(db, settings, ada, (account,), "a day late")
     db.execute("UPDATE posts SET post_date = now() - interval '1 day'")
     no_jobs(db)
-    waking.resume(db, account)
+    jobs.resume(db, account)
     [(story, delivery_id)] = wake_ups(db)
     assert (story, delivery_id) == ("publish", late.id)
-    await publishing.publish(engine, delivery_id)
+    await sending.publish(engine, delivery_id)
     assert status_of(db, late) == "missed"
     assert sandbox.ledger.times_published("a day late") == 0
 
@@ -97,10 +98,10 @@ async def test_many_late_posts_keep_their_distance_when_they_are_resumed(
     held = [scheduled(db, settings, ada, (account,), f"held {number}")[0] for number in range(3)]
     db.execute("UPDATE posts SET post_date = now() - interval '1 hour'")
     no_jobs(db)
-    assert waking.resume(db, account) == 3
+    assert jobs.resume(db, account) == 3
     for story, delivery_id in sorted(wake_ups(db)):
         assert story == "publish"
-        await publishing.publish(engine, delivery_id)
+        await sending.publish(engine, delivery_id)
     assert [status_of(db, one) for one in held] == ["published", "scheduled", "scheduled"]
     row = db.execute("SELECT min(wake_at) > now() + interval '5 seconds' FROM deliveries WHERE wake_at IS NOT NULL")
     assert row.fetchone() == (True,)
@@ -117,5 +118,5 @@ async def test_another_accounts_posts_are_left_alone(
     other = await an_account(db, engine, sandbox, ada, "mastodon", "left-alone")
     scheduled(db, settings, ada, (other,), "not mine")
     no_jobs(db)
-    assert waking.resume(db, account) == 0
+    assert jobs.resume(db, account) == 0
     assert wake_ups(db) == set()

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, outcomes, preparing, publishing, scheduling, sweeping
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import scheduling
+from postflow.publishing import outcomes, preparing, sending, sweeping
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -40,7 +42,7 @@ async def pauses(conn: psycopg.Connection, engine: Engine, delivery: Delivery) -
     """Seconds after each fault, until it is given up. No time passes: the row's memory moves."""
     found = list[float]()
     while True:
-        await publishing.publish(engine, delivery.id)
+        await sending.publish(engine, delivery.id)
         row = conn.execute(
             "SELECT extract(epoch FROM d.not_before - e.at) FROM deliveries d JOIN delivery_events e ON e.delivery_id = d.id"
             " WHERE d.id = %s AND d.status = 'scheduled' ORDER BY e.id DESC LIMIT 1",
@@ -134,7 +136,7 @@ async def test_what_was_given_up_has_its_whole_budget_again_when_the_person_asks
     sandbox.faults.clear(fault)
     with db.transaction():
         scheduling.retry(db, ada, delivery.id, now=datetime.now(UTC))
-    assert await publishing.publish(patient, delivery.id)
+    assert await sending.publish(patient, delivery.id)
     assert sandbox.ledger.times_published("asked again") == 1
 
 
@@ -204,10 +206,10 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
     fault = sandbox.faults.add(
         "status", account=handle, **COMMIT, status=429, body="json", headers=FORMS[form](), times=None
     )
-    assert await publishing.publish(engine, first.id) is None
+    assert await sending.publish(engine, first.id) is None
     heard = len(sandbox.ledger.requests(account=handle))
     for delivery_id in mine * 2:
-        await publishing.publish(engine, delivery_id)
+        await sending.publish(engine, delivery_id)
     assert len(sandbox.ledger.requests(account=handle)) == heard, "not one request while it waits"
     assert fault.hits == 1
     assert [status_of(db, one) for one in (first, second, ready)] == ["scheduled", "scheduled", "ready"]
@@ -216,7 +218,7 @@ async def test_an_account_told_to_wait_holds_all_its_posts_and_nobody_elses(
         [account],
     ).fetchone()
     assert held == (True,)
-    assert await publishing.publish(engine, theirs.id), "another account is not held"
+    assert await sending.publish(engine, theirs.id), "another account is not held"
 
     lifetime.pass_time(db, WAIT_S - 15)
     await sweeping.sweep(engine)
@@ -252,12 +254,12 @@ async def test_a_wait_asked_of_uploads_holds_what_has_something_to_upload_and_no
     fault = sandbox.faults.add(
         "status", account=handle, **UPLOAD, status=429, body="json", headers={"Retry-After": "90"}, times=None
     )
-    assert await publishing.publish(engine, first.id) is None
+    assert await sending.publish(engine, first.id) is None
     for one in (first, second) * 2:
-        await publishing.publish(engine, one.id)
+        await sending.publish(engine, one.id)
     assert fault.hits == 1, "what has something to upload is not tried while uploads wait"
     for one in (ready, *without):
-        assert await publishing.publish(engine, one.id), "what has nothing to upload goes"
+        assert await sending.publish(engine, one.id), "what has nothing to upload goes"
     sandbox.faults.clear(fault)
     lifetime.pass_time(db, 91)
     await lifetime.run_due(engine, db)  # no sweep: each has a job for then
@@ -299,10 +301,10 @@ async def test_an_account_that_is_told_to_wait_over_and_over_spends_no_attempt_h
         "status", account=f"patience-{instance}", **COMMIT, status=429, headers={"Retry-After": "30"}, times=often
     )
     for _ in range(often):
-        assert await publishing.publish(engine, delivery.id) is None
+        assert await sending.publish(engine, delivery.id) is None
         lifetime.pass_time(db, 31)
     assert fault.hits == often
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done and done.faults == 0
     assert sandbox.ledger.times_published(text) == 1
 

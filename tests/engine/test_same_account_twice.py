@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, deliveries, preparing, publishing, reconciling
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import deliveries
+from postflow.publishing import preparing, reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import an_account, scheduled, status_of
@@ -53,9 +55,9 @@ async def test_what_is_one_persons_is_never_found_to_be_the_others(
     [his] = scheduled(db, settings, bob, (shared[1],), text)
     assert await preparing.prepare(engine, his.id)
     [hers] = scheduled(db, settings, ada, (shared[0],), text)
-    assert await publishing.publish(engine, hers.id)
+    assert await sending.publish(engine, hers.id)
     sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(engine, his.id) is None
+    assert await sending.publish(engine, his.id) is None
     await lifetime.to_rest(engine, db, [hers.id, his.id])
     assert [status_of(db, one) for one in (hers, his)] == ["published", "published"]
     assert sandbox.ledger.times_published(text) == 2
@@ -83,8 +85,8 @@ async def test_two_posts_with_the_same_words_are_not_in_doubt_at_once(
     assert await preparing.prepare(engine, second.id)
     for kind in lost:
         sandbox.faults.add(kind, instance=network, **COMMIT)
-    assert await publishing.publish(engine, first.id) is None
-    assert await publishing.publish(engine, second.id) is None
+    assert await sending.publish(engine, first.id) is None
+    assert await sending.publish(engine, second.id) is None
     assert [status_of(db, one) for one in (first, second)] == ["unknown", "ready"], "the second waits for the first"
     await lifetime.to_rest(engine, db, [first.id, second.id])
     sandbox.faults.clear()
@@ -110,7 +112,7 @@ async def test_of_two_workers_with_posts_of_the_same_words_one_sends_at_a_time(
     for one in (hers, his):
         assert await preparing.prepare(engine, one.id)
     sandbox.faults.add("slow", instance=network, seconds=0.4, when="after", times=2, **COMMIT)
-    sent = await asyncio.gather(publishing.publish(engine, hers.id), publishing.publish(engine, his.id))
+    sent = await asyncio.gather(sending.publish(engine, hers.id), sending.publish(engine, his.id))
     assert sum(one is not None for one in sent) == 1
     assert sorted(status_of(db, one) for one in (hers, his)) == ["published", "ready"]
     await lifetime.to_rest(engine, db, [hers.id, his.id])
@@ -132,10 +134,10 @@ async def test_beside_one_that_waits_for_its_person_words_alone_tell_nothing(
     [hers] = scheduled(db, settings, ada, (shared[0],), text)
     [his] = scheduled(db, settings, bob, (shared[1],), text)
     sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(engine, hers.id) is None
+    assert await sending.publish(engine, hers.id) is None
     db.execute("UPDATE deliveries SET status = 'attention', wake_at = NULL WHERE id = %s", [hers.id])
     sandbox.faults.add("drop_after_commit", instance=network, **COMMIT)
-    assert await publishing.publish(engine, his.id) is None
+    assert await sending.publish(engine, his.id) is None
     await reconciling.reconcile(engine, his.id)
     assert [status_of(db, one) for one in (hers, his)] == ["attention", "attention"]
     assert sandbox.ledger.times_published(text) == 1
@@ -154,12 +156,12 @@ async def test_one_that_failed_and_is_asked_for_again_is_no_rival_of_one_in_doub
     text = f"failed and asked for again {network}"
     [failed] = scheduled(db, settings, ada, (shared[0],), text)
     refused = sandbox.faults.add("status", instance=network, status=422, body="json", text="No.", times=None, **COMMIT)
-    assert await publishing.publish(engine, failed.id) is None
+    assert await sending.publish(engine, failed.id) is None
     assert status_of(db, failed) == "failed"
     sandbox.faults.clear(refused)
     [doubted] = scheduled(db, settings, ada, (shared[0],), text)
     sandbox.faults.add("drop_after_commit", instance=network, **COMMIT)
-    assert await publishing.publish(engine, doubted.id) is None
+    assert await sending.publish(engine, doubted.id) is None
     later = datetime.now(UTC) + timedelta(hours=1)
     [again] = deliveries.ask_again(db, failed.id, later, "Again.")
     assert (again.status, again.sent_at, again.first_sent_at) == ("scheduled", None, None)
@@ -179,5 +181,5 @@ async def test_a_post_with_other_words_does_not_wait(
     [first] = scheduled(db, settings, ada, (shared[0],), f"in doubt {network}")
     [second] = scheduled(db, settings, ada, (shared[0],), f"not in doubt {network}")
     sandbox.faults.add("drop_before", instance=network, **COMMIT)
-    assert await publishing.publish(engine, first.id) is None
-    assert await publishing.publish(engine, second.id)
+    assert await sending.publish(engine, first.id) is None
+    assert await sending.publish(engine, second.id)

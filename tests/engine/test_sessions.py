@@ -6,9 +6,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from postflow import arrows, config, sessions, sweeping
+from postflow import config, session_limits
 from postflow import db as database
 from postflow.engine import Engine
+from postflow.publishing import sweeping, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 
@@ -18,7 +19,7 @@ ASKED = """
 """
 
 
-def bounds(kind: sessions.Kind) -> dict[str, int]:
+def bounds(kind: session_limits.Kind) -> dict[str, int]:
     """Milliseconds, as the server has them."""
     return {
         "lock_timeout": kind.lock_s * 1000,
@@ -29,8 +30,8 @@ def bounds(kind: sessions.Kind) -> dict[str, int]:
 
 async def test_each_kind_of_session_has_its_bounds(database_url: str) -> None:
     with database.pool(database_url) as pool, pool.connection() as conn:
-        assert dict(conn.execute(ASKED).fetchall()) == bounds(sessions.PAGE)
-    for kind in (sessions.COMMAND, sessions.MIGRATION):
+        assert dict(conn.execute(ASKED).fetchall()) == bounds(session_limits.PAGE)
+    for kind in (session_limits.COMMAND, session_limits.MIGRATION):
         with database.connect(database_url, kind) as conn:
             assert dict(conn.execute(ASKED).fetchall()) == bounds(kind)
     async with (
@@ -40,7 +41,7 @@ async def test_each_kind_of_session_has_its_bounds(database_url: str) -> None:
         queue.connection() as queued,
         database.listening(database_url, "a bell of its own") as bell,
     ):
-        for conn, kind in ((job, sessions.JOB), (queued, sessions.QUEUE), (bell, sessions.BELL)):
+        for conn, kind in ((job, session_limits.JOB), (queued, session_limits.QUEUE), (bell, session_limits.BELL)):
             assert dict(await (await conn.execute(ASKED)).fetchall()) == bounds(kind)
 
 
@@ -67,11 +68,11 @@ async def test_a_row_held_by_a_frozen_worker_is_told_and_taken_up_as_soon_as_its
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "held-by-the-frozen")
     [delivery] = scheduled(db, settings, ada, (account,), "its worker stands still in a transaction")
-    monkeypatch.setattr(sessions, "JOB", sessions.JOB._replace(idle_s=3))
+    monkeypatch.setattr(session_limits, "JOB", session_limits.JOB._replace(idle_s=3))
     async with database.async_pool(database_url) as frozen, frozen.connection() as conn:
-        assert await arrows.claim_to_prepare(conn, delivery.id, "frozen", 0.01)
+        assert await transitions.claim_to_prepare(conn, delivery.id, "frozen", 0.01)
         await conn.execute("BEGIN")
-        assert await arrows.renew(conn, delivery.id, "frozen", 60)
+        assert await transitions.renew(conn, delivery.id, "frozen", 60)
         found = await sweeping.sweep(engine)
         assert (found["preparing"], found["held"]) == (0, 1)
         async with asyncio.timeout(60):  # nothing is said on the session

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, scheduling, sweeping, waking
+from postflow import config, jobs
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.posts import scheduling
+from postflow.publishing import preparing, sending, sweeping
 from sandbox import Sandbox
 from sandbox.ledger import StatusEntry
 from tests.engine import lifetime
@@ -72,7 +74,7 @@ class Thread:
         """“Try again”, as the web does it."""
         with self.conn.transaction():
             again = scheduling.retry(self.conn, self.ada, self.ids[part], now=datetime.now(UTC))
-            waking.publish_later(self.conn, again)
+            jobs.publish_later(self.conn, again)
 
     def is_out_in_order(self) -> bool:
         found = self.out()
@@ -136,7 +138,7 @@ async def test_a_first_part_whose_answer_was_lost_holds_the_rest_until_it_is_kno
 ) -> None:
     sandbox.faults.add(fault, account=thread.handle, **COMMIT)
     for delivery_id in thread.ids:
-        await publishing.publish(thread.engine, delivery_id)
+        await sending.publish(thread.engine, delivery_id)
     assert thread.states == ["unknown", "ready", "ready"]
     assert thread.requests() == 1
     await thread.ends()
@@ -149,7 +151,7 @@ async def test_a_first_part_that_only_its_person_can_decide_holds_the_rest(threa
     """Its server knows no key: sent again, a request that arrives late would make a second one."""
     sandbox.faults.add("drop_before", account=thread.handle, **COMMIT)
     for delivery_id in thread.ids:
-        await publishing.publish(thread.engine, delivery_id)
+        await sending.publish(thread.engine, delivery_id)
     await thread.minutes_pass(10)
     assert thread.states == ["attention", "ready", "ready"]
     assert thread.requests() == 1
@@ -164,7 +166,7 @@ async def test_the_rest_follows_at_once_when_the_first_part_is_found(
     """No time passes, nothing sweeps, and no job is left but that of the look."""
     sandbox.faults.add("drop_after_commit", account=thread.handle, **COMMIT)
     for delivery_id in thread.ids if prepared else thread.ids[:1]:
-        await publishing.publish(thread.engine, delivery_id)
+        await sending.publish(thread.engine, delivery_id)
     db.execute("DELETE FROM procrastinate_jobs WHERE task_name <> 'reconcile'")
     assert thread.states == ["unknown", *["ready" if prepared else "scheduled"] * 2]
     await lifetime.run_due(thread.engine, db)
@@ -208,7 +210,7 @@ async def test_a_first_part_that_nobody_can_decide_holds_the_rest_and_goes_first
     sandbox.faults.clear(unreadable)
     with db.transaction():
         absent = scheduling.settle(db, thread.ada, thread.ids[0], published=False, now=datetime.now(UTC))
-        waking.publish_later(db, absent)
+        jobs.publish_later(db, absent)
     await thread.ends()
     assert thread.is_out_in_order()
 
@@ -269,7 +271,7 @@ async def test_a_thread_that_was_missed_goes_out_in_order_when_it_is_asked_for_n
     assert thread.states == ["missed"] * 3
     with db.transaction():
         now = scheduling.publish_now(db, thread.ada, thread.parts[0].post_id, now=datetime.now(UTC))
-        waking.publish_later(db, now)
+        jobs.publish_later(db, now)
     await thread.ends()
     assert thread.is_out_in_order()
 
@@ -303,7 +305,7 @@ async def test_a_thread_that_was_prepared_early_waits_for_its_date_and_goes_out_
     assert thread.states == ["ready"] * 3
     assert thread.requests() == 0
     with db.transaction():
-        waking.publish_later(db, scheduling.publish_now(db, ada, thread.parts[0].post_id, now=datetime.now(UTC)))
+        jobs.publish_later(db, scheduling.publish_now(db, ada, thread.parts[0].post_id, now=datetime.now(UTC)))
     await thread.ends()
     assert thread.is_out_in_order()
 

@@ -8,10 +8,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from postflow import accounts, config, platforms, preparing, publishing, tokens
+from postflow import config, platforms
 from postflow import db as database
+from postflow.accounts import accounts
+from postflow.connections import token_refresh
 from postflow.engine import Engine
 from postflow.platforms.instagram import Instagram
+from postflow.publishing import preparing, sending
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
 from tests.engine.connected import connected, state_of, token_of
@@ -41,13 +44,13 @@ async def test_a_token_that_ends_soon_is_renewed_and_the_new_one_opens_the_accou
     account = await connected(db, engine, sandbox, ada, instance, f"soon-{instance}", left=SOON)
     old = token_of(db, engine, account)
     sandbox.advance(2 * 86400)
-    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "refreshed"
     assert token_of(db, engine, account) != old
     row = db.execute("SELECT token_expires_at > now() + interval '50 days' FROM accounts").fetchone()
     assert row == (True,)
-    assert (await tokens.refresh(engine, account.id)).state == "fresh"
+    assert (await token_refresh.refresh(engine, account.id)).state == "fresh"
     db.execute("UPDATE accounts SET verified_at = NULL")
-    await tokens.verify(engine, account.id)
+    await token_refresh.verify(engine, account.id)
     assert db.execute("SELECT verified_at IS NOT NULL, state FROM accounts").fetchone() == (True, "active")
 
 
@@ -71,7 +74,7 @@ async def test_a_token_with_time_left_is_left_alone(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, instance, f"fresh-{instance}-{age.days}", left=left, age=age)
     asked = len(sandbox.ledger.requests(instance=instance))
-    assert (await tokens.refresh(engine, account.id)).state == "fresh"
+    assert (await token_refresh.refresh(engine, account.id)).state == "fresh"
     assert len(sandbox.ledger.requests(instance=instance)) == asked
 
 
@@ -84,7 +87,7 @@ async def test_a_rotating_token_is_not_renewed_while_a_post_is_being_sent(
     db.execute(
         "UPDATE deliveries SET status = 'sending', claim = 'other', attempt_no = 1, sent_at = now(), first_sent_at = now()"
     )
-    assert (await tokens.refresh(engine, account.id)).state == "busy"
+    assert (await token_refresh.refresh(engine, account.id)).state == "busy"
     assert not sandbox.ledger.requests(instance="pixelfed", path="/oauth/token")
 
 
@@ -93,7 +96,7 @@ async def test_two_refreshes_at_once_burn_no_rotating_token(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "twice", left=SOON)
     sandbox.faults.add("slow", instance="pixelfed", path="/oauth/token", seconds=0.3)
-    both = await asyncio.gather(tokens.refresh(engine, account.id), tokens.refresh(engine, account.id))
+    both = await asyncio.gather(token_refresh.refresh(engine, account.id), token_refresh.refresh(engine, account.id))
     assert sorted(one.state for one in both) == ["busy", "refreshed"]
     assert state_of(db, account) == ("active", None)
 
@@ -103,9 +106,9 @@ async def test_a_lost_answer_that_renewed_nothing_leaves_the_account_working(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-before", left=SOON)
     sandbox.faults.add("drop_before", instance="pixelfed", path="/oauth/token")
-    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "failed"
     assert state_of(db, account)[0] == "active"
-    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "refreshed"
     assert state_of(db, account) == ("active", None)
 
 
@@ -114,7 +117,7 @@ async def test_a_lost_answer_that_rotated_the_pair_asks_for_connecting_again(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, "pixelfed", "lost-after", left=SOON)
     sandbox.faults.add("drop_after_commit", instance="pixelfed", path="/oauth/token")
-    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "failed"
     state, reason = state_of(db, account)
     assert state == "needs_reconnect" and reason and "no longer works" in reason
 
@@ -125,7 +128,7 @@ async def test_a_refused_refresh_keeps_using_the_token_that_still_opens_the_acco
     account = await connected(db, engine, sandbox, ada, "instagram", "stubborn", left=SOON)
     sandbox.advance(2 * 86400)
     sandbox.faults.add("graph_error", instance="instagram", path="refresh_access_token", code=190, status=400)
-    outcome = await tokens.refresh(engine, account.id)
+    outcome = await token_refresh.refresh(engine, account.id)
     assert outcome.state == "failed" and outcome.sentence
     state, reason = state_of(db, account)
     assert state == "active" and reason == outcome.sentence
@@ -141,7 +144,7 @@ async def test_a_refused_refresh_takes_one_connection_at_a_time(
     async with database.async_pool(settings.database_url.get_secret_value(), max_size=1) as narrow:
         alone = dataclasses.replace(engine, pool=narrow)
         for account, state in ((dead, "needs_reconnect"), (stubborn, "active")):
-            assert (await tokens.refresh(alone, account.id)).state == "failed"
+            assert (await token_refresh.refresh(alone, account.id)).state == "failed"
             assert state_of(db, account)[0] == state
 
 
@@ -151,7 +154,7 @@ async def test_a_refused_refresh_of_a_dead_token_says_so_on_the_account(
 ) -> None:
     account = await connected(db, engine, sandbox, ada, instance, f"dead-{instance}", left=SOON)
     sandbox.revoke_tokens(f"dead-{instance}")
-    outcome = await tokens.refresh(engine, account.id)
+    outcome = await token_refresh.refresh(engine, account.id)
     assert outcome.state == "failed"
     state, reason = state_of(db, account)
     assert state == "needs_reconnect" and reason and outcome.sentence in reason
@@ -171,10 +174,10 @@ async def test_a_worker_that_dies_between_answer_and_saving_is_noticed_at_the_ne
 
     object.__setattr__(engine, "reached", die)
     with pytest.raises(Died):
-        await tokens.refresh(engine, account.id)
+        await token_refresh.refresh(engine, account.id)
     object.__setattr__(engine, "reached", lambda step: None)
     assert state_of(db, account)[0] == "active"
-    assert (await tokens.refresh(engine, account.id)).state == "failed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "failed"
     assert state_of(db, account)[0] == "needs_reconnect"
 
 
@@ -184,7 +187,7 @@ async def test_a_refresh_that_is_told_to_stop_still_stores_what_it_was_given(
     account = await connected(db, engine, sandbox, ada, "pixelfed", "stopped", left=SOON)
     old = token_of(db, engine, account)
     sandbox.faults.add("slow", instance="pixelfed", path="/oauth/token", seconds=0.3, when="after")
-    refreshing = asyncio.create_task(tokens.refresh(engine, account.id))
+    refreshing = asyncio.create_task(token_refresh.refresh(engine, account.id))
     await steps["refreshing"].wait()
     refreshing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -204,15 +207,15 @@ async def test_a_401_of_a_former_token_says_nothing_of_the_one_stored_now(
     [delivery] = scheduled(db, settings, ada, (account.id,), "with yesterday's token", media=(a_picture(db, ada),))
     await preparing.prepare(engine, delivery.id)
     sandbox.faults.add("slow", instance="pixelfed", path="/api/v1/statuses$", seconds=0.5, when="before")
-    under_way = asyncio.create_task(publishing.publish(engine, delivery.id))
+    under_way = asyncio.create_task(sending.publish(engine, delivery.id))
     await steps["sending"].wait()
     db.execute("UPDATE deliveries SET status = 'ready' WHERE id = %s", [delivery.id])  # the lock looks away for once
-    assert (await tokens.refresh(engine, account.id)).state == "refreshed"
+    assert (await token_refresh.refresh(engine, account.id)).state == "refreshed"
     db.execute("UPDATE deliveries SET status = 'sending' WHERE id = %s", [delivery.id])
     assert await under_way is None
     assert state_of(db, account) == ("active", None)
     db.execute("UPDATE deliveries SET not_before = NULL")
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("with yesterday's token") == 1
 
 
@@ -227,11 +230,11 @@ async def test_a_renewal_brings_back_what_a_401_of_the_dying_token_took_away(
         if step == "renewed":
             db.execute("UPDATE accounts SET state = 'needs_reconnect', state_reason = 'withdrawn'")
 
-    assert (await tokens.refresh(dataclasses.replace(engine, reached=reached), account.id)).state == "refreshed"
+    assert (await token_refresh.refresh(dataclasses.replace(engine, reached=reached), account.id)).state == "refreshed"
     assert state_of(db, account) == ("active", None)
     jobs = db.execute("SELECT task_name, (args->>'delivery_id')::bigint FROM procrastinate_jobs").fetchall()
     assert jobs == [("publish", delivery.id)]
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
 
 
 async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_by_itself(
@@ -241,19 +244,19 @@ async def test_an_account_whose_server_refused_everybody_for_a_while_comes_back_
     [delivery] = scheduled(db, settings, ada, (account.id,), "through the outage")
     theirs = "^/api/v1/(accounts|media|statuses)"  # the server itself answers, or it would be a gateway's word
     outage = sandbox.faults.add("status", instance="mastodon", path=theirs, times=None, status=401, body="json")
-    await publishing.publish(engine, delivery.id)
-    await tokens.verify(engine, account.id)
+    await sending.publish(engine, delivery.id)
+    await token_refresh.verify(engine, account.id)
     assert state_of(db, account)[0] == "needs_reconnect"
     sandbox.faults.clear(outage)
     db.execute("DELETE FROM procrastinate_jobs")
     async with engine.pool.connection() as conn:
-        assert await tokens.active_accounts(conn) == []
-        assert await tokens.accounts_in_use(conn) == [account.id]
-    await tokens.verify(engine, account.id)
+        assert await token_refresh.active_accounts(conn) == []
+        assert await token_refresh.accounts_in_use(conn) == [account.id]
+    await token_refresh.verify(engine, account.id)
     assert state_of(db, account) == ("active", None)
     jobs = db.execute("SELECT task_name, (args->>'delivery_id')::bigint FROM procrastinate_jobs").fetchall()
     assert jobs == [("publish", delivery.id)]
-    assert await publishing.publish(engine, delivery.id)
+    assert await sending.publish(engine, delivery.id)
     assert sandbox.ledger.times_published("through the outage") == 1
 
 

@@ -12,8 +12,12 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
-from postflow import config, deliveries, migrate, publishing, purging, tokens, totals
+from postflow import config
+from postflow.connections import token_refresh
 from postflow.engine import Engine
+from postflow.operations import migrate, retention, totals
+from postflow.posts import deliveries
+from postflow.publishing import sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, scheduled
@@ -21,7 +25,7 @@ from tests.engine.connected import connected
 from tests.engine.test_instagram import connected as connected_through_facebook
 from tests.engine.test_instagram import settings
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 __all__ = ["settings"]
 
@@ -124,7 +128,7 @@ async def test_after_a_run_with_every_kind_of_end_the_figures_are_the_ledger_s_a
     ):
         db.execute(query.encode())
     async with engine.pool.connection() as conn:
-        assert (await purging.purge(conn, settings))["stories"] > 50
+        assert (await retention.purge(conn, settings))["stories"] > 50
     assert counters(figures()) == pytest.approx(counters(found)), "nor does purging"
     db.execute("DELETE FROM posts")
     db.execute("DELETE FROM users")
@@ -151,11 +155,11 @@ async def test_refreshes_that_worked_and_that_did_not_are_counted_and_a_fresh_to
     assert (before[line % "refreshed"], before[line % "failed"]) == (0, 0)
     soon = await connected(db, engine, sandbox, ada, "pixelfed", "counted-soon", left=timedelta(days=20))
     sandbox.advance(2 * 86400)
-    assert (await tokens.refresh(engine, soon.id)).state == "refreshed"
-    assert (await tokens.refresh(engine, soon.id)).state == "fresh"
+    assert (await token_refresh.refresh(engine, soon.id)).state == "refreshed"
+    assert (await token_refresh.refresh(engine, soon.id)).state == "fresh"
     refused = await connected(db, engine, sandbox, ada, "pixelfed", "counted-refused", left=timedelta(days=20))
     sandbox.faults.add("status", method="POST", path="/oauth/token$", status=500)
-    assert (await tokens.refresh(engine, refused.id)).state == "failed"
+    assert (await token_refresh.refresh(engine, refused.id)).state == "failed"
     after = figures()
     assert (after[line % "refreshed"], after[line % "failed"]) == (1, 1)
 
@@ -185,7 +189,7 @@ async def test_lateness_counts_from_the_person_s_later_word(
     [made] = scheduled(db, settings, ada, (account.id,), "counted from the second word")
     db.execute("UPDATE posts SET post_date = now() - interval '3 days'")
     db.execute("UPDATE deliveries SET asked_at = clock_timestamp()")
-    assert await publishing.publish(engine, made.id)
+    assert await sending.publish(engine, made.id)
     found = figures()
     assert found[f'{LATE}_bucket{{le="3600",network="mastodon"}}'] == 1
     assert found[f'{LATE}_sum{{network="mastodon"}}'] < 3600

@@ -10,10 +10,12 @@ from typing import NamedTuple, cast
 import psycopg
 import pytest
 
-from postflow import config, deliveries, platforms, publishing, reconciling
+from postflow import config, platforms
 from postflow.engine import Engine
 from postflow.models import utc_now
 from postflow.platforms.instagram import Instagram
+from postflow.posts import deliveries
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled
@@ -107,10 +109,10 @@ async def test_what_comes_of_each_trouble(
         [delivery] = scheduled(db, settings, ada, (account,), text, media=media, options=options)
         if kind:
             sandbox.faults.add(kind, account=handle, method="POST", path=known.commit, **how)
-            assert await publishing.publish(engine, delivery.id) is None or trouble == "picture gone"
+            assert await sending.publish(engine, delivery.id) is None or trouble == "picture gone"
         else:
             with pytest.raises(Gone):
-                await publishing.publish(ending(engine, "sending"), delivery.id)
+                await sending.publish(ending(engine, "sending"), delivery.id)
         if trouble == "arrives late":
             await reconciling.reconcile(engine, delivery.id)
             assert sandbox.let_go() == 1

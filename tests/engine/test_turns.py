@@ -11,9 +11,10 @@ from itertools import count
 import psycopg
 import pytest
 
-from postflow import config, preparing, publishing, sweeping, turns
+from postflow import config
 from postflow.engine import Engine
 from postflow.models import Delivery
+from postflow.publishing import preparing, sending, sweeping, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -81,7 +82,7 @@ async def test_of_one_instant_the_one_made_first_goes_first_whoever_is_woken_fir
         assert await preparing.prepare(engine, one.id)
     db.execute("DELETE FROM procrastinate_jobs")
     sandbox.faults.add("slow", account=handle, **COMMIT, seconds=0.05, times=None)
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in reversed(made)))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in reversed(made)))
     await lifetime.run_due(engine, db)
     assert out(sandbox, handle) == ["0", "1", "2", "3", "4", "5"]
 
@@ -99,7 +100,7 @@ async def test_the_first_of_an_instant_that_lost_its_wake_up_is_sent_by_the_next
     for one in (first, second):
         assert await preparing.prepare(engine, one.id)
     db.execute("DELETE FROM procrastinate_jobs")
-    await publishing.publish(engine, second.id)
+    await sending.publish(engine, second.id)
     await lifetime.run_due(engine, db)
     assert out(sandbox, handle) == ["0", "1"]
 
@@ -125,7 +126,7 @@ async def test_one_of_an_instant_that_cannot_go_holds_nobody(
         "put off": "wake_at = now() + interval '1 minute'",
     }
     db.execute(f"UPDATE deliveries SET {changes[held]} WHERE id = {first.id}".encode())
-    assert await publishing.publish(engine, second.id)
+    assert await sending.publish(engine, second.id)
     assert out(sandbox, handle) == ["1"]
 
 
@@ -146,7 +147,7 @@ async def test_the_order_of_an_instant_outlives_a_wait_that_the_network_asks_for
     assert out(sandbox, handle) == []
     lifetime.pass_time(db, 31)
     db.execute("DELETE FROM procrastinate_jobs")
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in reversed(made)))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in reversed(made)))
     await lifetime.run_due(engine, db)
     assert out(sandbox, handle) == ["0", "1", "2", "3"]
 
@@ -188,7 +189,7 @@ async def test_after_an_outage_late_posts_go_in_the_order_of_their_dates(
     for number, one in enumerate(made):
         late(db, [one], hours=1 + number)  # the last one made is the oldest
     db.execute("DELETE FROM procrastinate_jobs")
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in made))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in made))
     for _ in range(5):
         await lifetime.run_due(engine, db)
         lifetime.pass_time(db, settings.pace_s)
@@ -210,7 +211,7 @@ async def test_parts_that_wait_for_a_failed_part_count_in_nobodys_queue(
     db.execute("UPDATE posts SET post_date = post_date - interval '2 hours'")
     [one] = scheduled(db, settings, ada, (account,), f"{handle} late")
     late(db, [one])
-    assert await publishing.publish(engine, one.id)
+    assert await sending.publish(engine, one.id)
     assert out(sandbox, handle) == ["late"]
 
 
@@ -227,8 +228,8 @@ async def test_what_may_not_upload_for_now_counts_in_nobodys_queue(
     [text] = scheduled(db, settings, ada, (account,), f"{handle} text")
     late(db, [picture, text])
     db.execute("UPDATE accounts SET uploads_throttled_until = now() + interval '20 minutes'")
-    assert await publishing.publish(engine, picture.id) is None
-    assert await publishing.publish(engine, text.id)
+    assert await sending.publish(engine, picture.id) is None
+    assert await sending.publish(engine, text.id)
     assert out(sandbox, handle) == ["text"]
 
 
@@ -245,12 +246,12 @@ async def alike(
     """Late, and has waited once for another with the same words, whose answer was lost."""
     [doubted] = scheduled(db, settings, ada, (account,), f"{handle} same")
     sandbox.faults.add("drop_before", account=handle, **COMMIT)
-    assert await publishing.publish(engine, doubted.id) is None
+    assert await sending.publish(engine, doubted.id) is None
     [alike] = scheduled(db, settings, ada, (account,), f"{handle} same!")
     late(db, [alike], hours=2)
     assert await preparing.prepare(engine, alike.id)
     db.execute("DELETE FROM procrastinate_jobs")
-    assert await publishing.publish(engine, alike.id) is None
+    assert await sending.publish(engine, alike.id) is None
     assert lifetime.states(db, [doubted.id, alike.id]) == ["unknown", "ready"]
     return alike
 
@@ -267,7 +268,7 @@ async def test_what_waits_for_one_that_is_alike_holds_no_other_late_one(
 ) -> None:
     [other] = scheduled(db, settings, ada, (account,), f"{handle} other")
     late(db, [other])
-    assert await publishing.publish(engine, other.id)
+    assert await sending.publish(engine, other.id)
     assert out(sandbox, handle) == ["other"]
 
 
@@ -276,11 +277,11 @@ async def test_what_waits_for_one_that_is_alike_has_one_wake_up_however_long_it_
 ) -> None:
     for _ in range(3):
         assert db.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'").fetchone() == (1,)
-        lifetime.pass_time(db, publishing.ALIKE_S)
+        lifetime.pass_time(db, sending.ALIKE_S)
         await lifetime.run_due(engine, db)
     told = db.execute(
         "SELECT count(*) FROM delivery_events WHERE delivery_id = %s AND sentence = %s",
-        [alike.id, publishing.WAITS_FOR_ALIKE],
+        [alike.id, sending.WAITS_FOR_ALIKE],
     ).fetchone()
     assert told == (1,), "its story says so once"
 
@@ -296,11 +297,11 @@ async def test_a_late_post_has_its_turn_beside_posts_that_are_on_time(
 ) -> None:
     waits, punctual = posts(db, settings, ada, account, handle, 2)
     late(db, [waits])
-    assert await publishing.publish(engine, punctual.id)
-    assert await publishing.publish(engine, waits.id), "only late ones keep their distance, and from late ones"
+    assert await sending.publish(engine, punctual.id)
+    assert await sending.publish(engine, waits.id), "only late ones keep their distance, and from late ones"
     [another] = posts(db, settings, ada, account, f"{handle} another", 1)
     late(db, [another])
-    assert await publishing.publish(engine, another.id) is None
+    assert await sending.publish(engine, another.id) is None
 
 
 async def test_the_end_of_one_wakes_the_next_on_time_and_the_next_late_one(
@@ -335,19 +336,19 @@ async def test_late_ones_have_their_turns_one_pace_apart_and_what_is_on_time_nee
     for number, one in enumerate(some):
         now, at = await turn_at(engine, one)
         assert at == now + number * pace
-    assert await publishing.publish(engine, some[0].id)
+    assert await sending.publish(engine, some[0].id)
     row = db.execute("SELECT sent_at FROM deliveries WHERE id = %s", [some[0].id]).fetchone()
     assert row
     for number, one in enumerate(some[1:]):
         assert (await turn_at(engine, one))[1] == row[0] + (1 + number) * pace
     assert (await turn_at(engine, punctual))[1] is None
-    assert await publishing.publish(engine, punctual.id), "not held by the late one that has just gone"
+    assert await sending.publish(engine, punctual.id), "not held by the late one that has just gone"
 
 
 async def test_what_is_gone_has_no_turn(engine: Engine) -> None:
     async with engine.pool.connection() as conn:
         assert await turns.timing(conn, 1, engine.settings) is None
-    assert await publishing.publish(engine, 1) is None
+    assert await sending.publish(engine, 1) is None
 
 
 async def test_a_claim_refuses_what_another_late_one_has_just_overtaken(
@@ -365,7 +366,7 @@ async def test_a_claim_refuses_what_another_late_one_has_just_overtaken(
     for one in made:
         assert await preparing.prepare(engine, one.id)
     sandbox.faults.add("slow", account=handle, **COMMIT, seconds=0.05, times=None)
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in made))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in made))
     await sweeping.sweep(engine)
     await lifetime.run_due(engine, db)
     assert [status_of(db, one) for one in made] == ["published", "ready"]

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, posts, scheduling
+from postflow import config
 from postflow.engine import Engine
 from postflow.errors import Conflict, NotFound, PostFlowError
 from postflow.models import Content, NewPost
+from postflow.posts import posts, scheduling
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled
 

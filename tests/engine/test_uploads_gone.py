@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import config, net, preparing, publishing
+from postflow import config
 from postflow.engine import Engine
+from postflow.http import clients
 from postflow.models import Delivery
+from postflow.publishing import preparing, sending
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -69,8 +71,8 @@ async def test_asking_after_uploads_makes_no_post_later(
     delivery = await prepared(db, engine, sandbox, ada, network, text, late_s=-1.5)
     sandbox.faults.add("slow", instance=network, method="GET", path="/api/v1/media/", seconds=40, times=None)
     await asyncio.sleep(1.1)
-    async with net.client(engine.settings.model_copy(update={"request_timeout_s": 60.0})) as patient:
-        assert await publishing.publish(replace(engine, http=patient), delivery.id)
+    async with clients.client(engine.settings.model_copy(update={"request_timeout_s": 60.0})) as patient:
+        assert await sending.publish(replace(engine, http=patient), delivery.id)
     row = db.execute(
         "SELECT extract(epoch FROM d.sent_at - p.post_date) FROM deliveries d JOIN posts p ON p.id = d.post_id"
         " WHERE d.id = %s",
@@ -85,7 +87,7 @@ async def test_a_picture_that_is_left_out_all_the_same_is_told_to_its_person(
 ) -> None:
     delivery = await prepared(db, engine, sandbox, ada, "mastodon-4.1", "only one picture", late_s=0)
     sandbox.faults.add("media_vanishes", instance="mastodon-4.1")
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done
     assert (done.status, done.error_code) == ("published", "incomplete")
     assert done.error == "It went out without 1 of its 2 pictures: the server left it out."
@@ -103,7 +105,7 @@ async def test_before_it_is_sent_again_what_vanished_meanwhile_is_uploaded_anew(
     text = "again and whole"
     delivery = await prepared(db, engine, sandbox, ada, "mastodon-4.1", text, late_s=0)
     sandbox.faults.add("drop_before", instance="mastodon-4.1", **COMMIT)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     lose_an_upload(db, sandbox, delivery, place=1)
     await lifetime.to_rest(engine, db, [delivery.id])
     assert status_of(db, delivery) == "published"

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import arrows, config, deliveries, outgoing, preparing, publishing, scheduling, sweeping, turns, waking
+from postflow import config, jobs
 from postflow.engine import Engine
 from postflow.errors import Conflict
 from postflow.models import Receipt
+from postflow.posts import deliveries, scheduling
+from postflow.publishing import outgoing, preparing, sending, sweeping, transitions, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -45,8 +47,8 @@ async def test_a_claim_that_waits_for_a_move_finds_the_new_date(
     later = datetime.now(UTC) + timedelta(days=1)
     with a_window(settings) as window:
         moved = scheduling.move(window, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
-        waking.publish_later(window, moved)
-        claiming = asyncio.create_task(publishing.publish(engine, delivery.id))
+        jobs.publish_later(window, moved)
+        claiming = asyncio.create_task(sending.publish(engine, delivery.id))
         await until_it_waits_for_a_lock(db)
         window.commit()
         assert await claiming is None
@@ -65,8 +67,8 @@ async def test_what_a_person_asks_for_again_is_not_overwritten_by_an_older_verdi
         assert judged and judged.lateness_s > judged.grace_s(settings)
         with db.transaction():
             scheduling.publish_now(db, ada, delivery.post_id, now=datetime.now(UTC))
-        assert await arrows.mark_missed(conn, delivery.id, "Too late.", "Move it.", as_of=judged.status_at) is None
-    assert await publishing.publish(engine, delivery.id)
+        assert await transitions.mark_missed(conn, delivery.id, "Too late.", "Move it.", as_of=judged.status_at) is None
+    assert await sending.publish(engine, delivery.id)
 
 
 async def test_a_part_whose_thread_is_asked_for_again_is_not_missed_by_an_older_verdict(
@@ -81,7 +83,7 @@ async def test_a_part_whose_thread_is_asked_for_again_is_not_missed_by_an_older_
         assert judged and judged.turn(settings).says is turns.Says.too_late
         with db.transaction():
             scheduling.retry(db, ada, first.id, now=datetime.now(UTC))
-        assert await arrows.mark_missed(conn, second.id, "Too late.", "Move it.", as_of=judged.status_at) is None
+        assert await transitions.mark_missed(conn, second.id, "Too late.", "Move it.", as_of=judged.status_at) is None
 
 
 async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
@@ -92,13 +94,13 @@ async def test_twenty_late_posts_that_become_ready_at_once_keep_their_distance(
     db.execute("UPDATE posts SET post_date = now() - interval '1 hour' + id * interval '1 second'")
     db.execute("DELETE FROM procrastinate_jobs")
     db.execute("UPDATE deliveries SET sent_at = now() WHERE id = %s", [posts[0].id])  # something has just gone out
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in posts))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in posts))
     assert sum(status_of(db, one) == "published" for one in posts) == 0
     wakes = db.execute("SELECT wake_at FROM deliveries ORDER BY id").fetchall()
     gaps = [(after[0] - before[0]).total_seconds() for before, after in itertools.pairwise(wakes)]
     assert all(abs(gap - settings.pace_s) < 0.5 for gap in gaps), gaps
     db.execute("UPDATE deliveries SET sent_at = NULL, status_at = clock_timestamp()")
-    await asyncio.gather(*(publishing.publish(engine, one.id) for one in posts))
+    await asyncio.gather(*(sending.publish(engine, one.id) for one in posts))
     assert sum(status_of(db, one) == "published" for one in posts) == 1
 
 
@@ -149,7 +151,7 @@ async def test_a_part_whose_parent_was_only_seen_by_its_person_says_why_it_canno
     )
     with db.transaction():
         waiting = scheduling.settle(db, ada, first.id, published=True, now=datetime.now(UTC))
-        waking.publish_later(db, waiting)
+        jobs.publish_later(db, waiting)
     assert [one.id for one in waiting] == [second.id]
     await lifetime.to_rest(engine, db, [second.id])
     row = db.execute("SELECT status, error_code FROM deliveries WHERE id = %s", [second.id]).fetchone()
@@ -162,7 +164,7 @@ async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "seen-where")
     first, second = scheduled(db, settings, ada, (account,), "seen there", thread=("answers it",))
-    done = await publishing.publish(engine, first.id)
+    done = await sending.publish(engine, first.id)
     assert done and done.permalink
     db.execute(
         "UPDATE deliveries SET status = 'attention', error = 'unclear', published_at = NULL, remote_id = NULL,"
@@ -172,7 +174,7 @@ async def test_a_part_answers_to_its_parent_at_the_address_its_person_gave(
     with db.transaction():
         seen = Receipt(remote_id=done.remote_id, permalink=done.permalink)
         waiting = scheduling.settle(db, ada, first.id, published=True, now=datetime.now(UTC), seen=seen)
-        waking.publish_later(db, waiting)
+        jobs.publish_later(db, waiting)
     await lifetime.to_rest(engine, db, [second.id])
     [status] = sandbox.ledger.statuses(text="answers it", published=True)
     assert status.in_reply_to_id == done.remote_id
@@ -185,10 +187,10 @@ async def test_a_picture_that_ends_its_workers_ends_with_a_sentence(
     [delivery] = scheduled(db, settings, ada, (account,), "too heavy", media=(a_picture(db, ada),))
     for _ in range(preparing.MOST_DEATHS):
         async with engine.pool.connection() as conn:
-            assert await arrows.claim_to_prepare(conn, delivery.id, "dies", 60)
+            assert await transitions.claim_to_prepare(conn, delivery.id, "dies", 60)
         db.execute("UPDATE deliveries SET wake_at = now() - interval '1 second'")
         await sweeping.sweep(engine)
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     row = db.execute("SELECT status, error_code FROM deliveries").fetchone()
     assert row == ("failed", "workers_end")
 
@@ -198,13 +200,13 @@ async def test_an_answer_that_names_another_post_of_the_account_is_looked_into(
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "repeated-answer")
     [other] = scheduled(db, settings, ada, (account,), "the other one")
-    known = await publishing.publish(engine, other.id)
+    known = await sending.publish(engine, other.id)
     assert known and known.remote_id
     [delivery] = scheduled(db, settings, ada, (account,), "answered with the other's id")
     await preparing.prepare(engine, delivery.id)
     # A key met twice: Mastodon answers with the status that bore it first.
     db.execute("UPDATE deliveries SET key_seed = (SELECT key_seed FROM deliveries WHERE id = %s)", [other.id])
-    assert await publishing.publish(engine, delivery.id) is None
+    assert await sending.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
     assert db.execute("SELECT count(*) FROM deliveries WHERE remote_id = %s", [known.remote_id]).fetchone() == (1,)
 
@@ -216,9 +218,9 @@ async def test_whatever_characters_a_network_uses_its_word_is_kept(
     [delivery] = scheduled(db, settings, ada, (account,), "odd characters")
     odd = "a\x00b\ud800c"
     async with engine.pool.connection() as conn:
-        assert await arrows.claim_to_prepare(conn, delivery.id, "mine", 60)
+        assert await transitions.claim_to_prepare(conn, delivery.id, "mine", 60)
         detail = {"detail": odd, "notes": [odd]}
-        moved = await arrows.mark_failed(
+        moved = await transitions.mark_failed(
             conn, delivery, "mine", as_of=delivery.status_at, code="odd", sentence=odd, next_step=odd, detail=detail
         )
     assert moved and moved.error == "ab?c"
@@ -232,12 +234,12 @@ async def test_a_foreign_status_of_odd_shape_does_not_hide_ours(
     account = await an_account(db, engine, sandbox, ada, "mastodon", "odd-shapes")
     [delivery] = scheduled(db, settings, ada, (account,), "beside an odd one", media=(a_picture(db, ada),))
     await preparing.prepare(engine, delivery.id)
-    done = await publishing.publish(engine, delivery.id)
+    done = await sending.publish(engine, delivery.id)
     assert done and done.staged
-    from postflow.platforms.mastodon import answered, traces  # the shapes a listing may hold
+    from postflow.platforms.mastodon import own_statuses, receipts  # the shapes a listing may hold
 
-    staged = traces.Staged.model_validate(done.staged)
+    staged = own_statuses.Staged.model_validate(done.staged)
     for shape in (None, [None], {"0": {"id": "1"}}, 7, True, "x"):
-        assert not traces.has_our_uploads({"id": "1", "media_attachments": shape}, staged)
+        assert not own_statuses.has_our_uploads({"id": "1", "media_attachments": shape}, staged)
         parcel = await outgoing.gather(engine.pool, done, settings, with_data=False)
-        assert isinstance(answered.receipt({"id": 1, "media_attachments": shape}, parcel), Receipt)
+        assert isinstance(receipts.receipt({"id": 1, "media_attachments": shape}, parcel), Receipt)

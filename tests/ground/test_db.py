@@ -12,7 +12,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from postflow import db as database
-from postflow import embedded, errors
+from postflow import errors
+from postflow.dev import embedded_postgres
 from tests.pooler import transaction_pooler
 
 
@@ -84,7 +85,7 @@ async def test_every_kind_of_connection_asks_for_it_and_what_the_address_says_wi
 
 def test_nobody_else_in_the_program_opens_a_connection():
     """`published` watches over `postflow dev`'s own database, `embedded` makes it."""
-    allowed = {"postflow/db.py", "postflow/published.py", "postflow/embedded/__init__.py"}
+    allowed = {"postflow/db.py", "postflow/dev/published_lines.py", "postflow/dev/embedded_postgres/__init__.py"}
     opens = re.compile(r"\b(psycopg|AsyncConnection|Connection)\.connect\(|(?<!httpcore\.)\b(Async)?ConnectionPool\(")
     checkout = Path(__file__).parents[2]
     paths = [
@@ -94,14 +95,14 @@ def test_nobody_else_in_the_program_opens_a_connection():
 
 
 @pytest.fixture
-def server() -> Iterator[embedded.EmbeddedPostgres]:
+def server() -> Iterator[embedded_postgres.EmbeddedPostgres]:
     """One of our own: the others' must not be stopped."""
-    with embedded.ephemeral() as running:
+    with embedded_postgres.ephemeral() as running:
         yield running
 
 
 async def test_whoever_waits_for_a_connection_gets_it_when_the_database_is_back(
-    server: embedded.EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+    server: embedded_postgres.EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ):
     """The pools' own tries would have given up by then, or pause for minutes."""
     monkeypatch.setitem(database._POOL, "reconnect_timeout", 0.5)

@@ -126,7 +126,7 @@ def test_gunicorn_stops_before_it_is_killed_and_outlives_a_slow_disk():
     grace = read_yaml("docker-compose.yml")["services"]["web"]["stop_grace_period"]
     assert gunicorn.graceful_timeout < int(grace.removesuffix("s")) < 30
     assert gunicorn.worker_class == "gthread"
-    assert gunicorn.logger_class == "web.accesslog.AccessLog"
+    assert gunicorn.logger_class == "web.middleware.access_log.AccessLog"
 
 
 def test_the_worker_gets_longer_to_stop_than_it_takes():
@@ -230,7 +230,7 @@ def test_what_the_image_holds_installs_and_runs_without_the_tools_of_development
     programs = tmp_path / ".venv" / "bin"
     said = subprocess.run([programs / "postflow", "version"], env=environment, capture_output=True, text=True, cwd="/")
     assert (said.returncode, said.stdout.strip(), said.stderr) == (0, pyproject()["project"]["version"], "")
-    code = "import web.gunicorn, worker.app, postflow.migrate, importlib.util as u; print(u.find_spec('pytest'))"
+    code = "import web.gunicorn, worker.app, postflow.operations.migrate, importlib.util as u; print(u.find_spec('pytest'))"
     said = subprocess.run([programs / "python", "-c", code], env=environment, capture_output=True, text=True, cwd="/")
     assert (said.stdout.strip(), said.stderr) == ("None", "")
 

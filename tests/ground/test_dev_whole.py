@@ -16,8 +16,8 @@ import httpx
 import psycopg
 import pytest
 
-from postflow import dev, embedded
-from postflow.embedded import binaries
+from postflow.dev import command, embedded_postgres
+from postflow.dev.embedded_postgres import binaries
 from tests import servers
 from tests.patience import PATIENCE_S
 
@@ -97,8 +97,8 @@ def test_killed_outright_it_leaves_nobody_and_starts_again_on_the_same_data(star
     process.kill()
     process.wait()
     wait_for(lambda: not survivors(everybody), home)
-    assert dev.check_ports(port, sandbox_port) is None
-    with embedded.EmbeddedPostgres(home) as server, psycopg.connect(server.url()) as conn:
+    assert command.check_ports(port, sandbox_port) is None
+    with embedded_postgres.EmbeddedPostgres(home) as server, psycopg.connect(server.url()) as conn:
         assert conn.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
 

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from cryptography.fernet import Fernet
 from psycopg import conninfo, sql
 
-from postflow import cli, runs
+from postflow import cli
 from postflow import db as database
+from postflow.operations import periodic_runs
 from tests.pooler import transaction_pooler
 
 
@@ -76,13 +77,13 @@ def test_posts_that_should_be_out_are_a_fault_and_those_that_wait_for_their_acco
     assert faults() == ["Accounts: to be connected again on the Accounts page: @ada@birds.example (mastodon)"]
 
 
-def _purge(next_at: datetime) -> runs.Planned:
-    return runs.Planned(name="purge", label="Tidy up", cron="15 4 * * *", time_zone="UTC", next_at=next_at)
+def _purge(next_at: datetime) -> periodic_runs.Planned:
+    return periodic_runs.Planned(name="purge", label="Tidy up", cron="15 4 * * *", time_zone="UTC", next_at=next_at)
 
 
 def a_run(db: psycopg.Connection, *, next_in: timedelta, outcome: str | None, words: str = "") -> None:
     now = datetime.now(UTC)
-    runs.plan(db, [_purge(now + next_in)])
+    periodic_runs.plan(db, [_purge(now + next_in)])
     if outcome:
         db.execute(
             "UPDATE periodic_runs SET began_at = now(), ended_at = now(), outcome = %s, said = %s", [outcome, words]
@@ -132,5 +133,5 @@ def test_the_operators_page_names_the_databases_that_are_tried():
 
 def test_a_job_that_a_release_no_longer_has_is_forgotten(db: psycopg.Connection):
     a_run(db, next_in=timedelta(hours=-100), outcome="failed")
-    runs.plan(db, [])
+    periodic_runs.plan(db, [])
     assert faults() == []

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from postflow import durability
+from postflow.operations import durability
 
 SOUND = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "synchronous_standby_names": ""}
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from postflow import embedded, errors
-from postflow.embedded import binaries, place
+from postflow import errors
+from postflow.dev import embedded_postgres
+from postflow.dev.embedded_postgres import binaries, place
 from tests.patience import PATIENCE_S
 
 #: Starts a server on argv[1], prints its URL and waits to be killed.
@@ -37,15 +38,15 @@ def home() -> Iterator[Path]:
 
 
 def test_rows_outlive_a_stop_and_a_start(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         write_a_row(server.url())
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         assert rows(server.url()) == [("kept",)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_it_leaves_no_process_and_no_socket_behind(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         data, sockets, pid = server.data, place.socket_dir(server.data), server.pid
         assert list(sockets.glob(".s.PGSQL.*"))
         assert living(data)
@@ -56,8 +57,8 @@ def test_it_leaves_no_process_and_no_socket_behind(home: Path):
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_restart_keeps_the_url_and_the_rows(home: Path, mode: embedded.StopMode):
-    with embedded.EmbeddedPostgres(home) as server:
+def test_a_restart_keeps_the_url_and_the_rows(home: Path, mode: embedded_postgres.StopMode):
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         url, pid = server.url(), server.pid
         write_a_row(url)
         server.restart(mode)
@@ -67,7 +68,7 @@ def test_a_restart_keeps_the_url_and_the_rows(home: Path, mode: embedded.StopMod
 
 
 def test_a_killed_server_is_restarted_at_the_same_url(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         url = server.url()
         write_a_row(url)
         with psycopg.connect(url):
@@ -82,7 +83,7 @@ def test_a_killed_supervisor_takes_the_server_along_and_the_next_start_finds_the
     write_a_row(url)
     supervisor.kill()
     supervisor.wait()
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         assert rows(server.url()) == [("kept",)]
 
 
@@ -93,13 +94,13 @@ def test_it_starts_again_after_everything_was_killed(home: Path):
         os.kill(postmaster, signal.SIGKILL)
         supervisor.kill()
         supervisor.wait()
-        with embedded.EmbeddedPostgres(home) as server:
+        with embedded_postgres.EmbeddedPostgres(home) as server:
             assert rows(server.url()) == [("kept",)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="an orphan can only stay behind where no kernel ends it")
 def test_an_orphaned_server_is_ended_before_the_next_begins(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         write_a_row(server.url())
         command = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         sockets, owner = place.socket_dir(server.data), server.data.stat()
@@ -109,7 +110,7 @@ def test_an_orphaned_server_is_ended_before_the_next_begins(home: Path):
     orphan = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **as_root)
     try:
         wait_for(lambda: list(sockets.glob(".s.PGSQL.5432")))
-        with embedded.EmbeddedPostgres(home) as server:
+        with embedded_postgres.EmbeddedPostgres(home) as server:
             assert rows(server.url()) == [("kept",)]
             assert orphan.wait(PATIENCE_S) == 0
     finally:
@@ -118,7 +119,7 @@ def test_an_orphaned_server_is_ended_before_the_next_begins(home: Path):
 
 
 def test_a_stale_pid_file_that_names_a_stranger_is_no_obstacle(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         write_a_row(server.url())
         status = server.data / "postmaster.pid"
         lines = status.read_text().splitlines(keepends=True)
@@ -126,7 +127,7 @@ def test_a_stale_pid_file_that_names_a_stranger_is_no_obstacle(home: Path):
         status.write_text("".join([f"{stranger.pid}\n", *lines[1:]]))
         owner = server_owner(home)
         os.chown(status, owner.st_uid, owner.st_gid)
-        with embedded.EmbeddedPostgres(home) as server:
+        with embedded_postgres.EmbeddedPostgres(home) as server:
             assert rows(server.url()) == [("kept",)]
         stranger.kill()
 
@@ -137,25 +138,25 @@ def test_an_initialisation_that_was_killed_is_started_anew(home: Path):
     supervisor.kill()
     supervisor.wait()
     assert not (home / "postgres" / "data").exists()
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         write_a_row(server.url())
         assert not list(home.glob("postgres/unfinished-*"))
 
 
 def test_two_on_the_same_data_are_told_apart(home: Path):
-    with embedded.EmbeddedPostgres(home), pytest.raises(errors.Misconfigured, match="POSTFLOW_DATA_DIR"):
-        embedded.EmbeddedPostgres(home).start()
+    with embedded_postgres.EmbeddedPostgres(home), pytest.raises(errors.Misconfigured, match="POSTFLOW_DATA_DIR"):
+        embedded_postgres.EmbeddedPostgres(home).start()
 
 
 def test_the_socket_is_closed_to_everybody_else(home: Path):
-    with embedded.EmbeddedPostgres(home) as server:
+    with embedded_postgres.EmbeddedPostgres(home) as server:
         assert stat.S_IMODE(place.socket_dir(server.data).stat().st_mode) == 0o700
         with psycopg.connect(server.url()) as conn:
             assert conn.execute("SHOW listen_addresses").fetchone() == ("",)
 
 
 def test_letters_beyond_ascii_fold(home: Path):
-    with embedded.EmbeddedPostgres(home) as server, psycopg.connect(server.url()) as conn:
+    with embedded_postgres.EmbeddedPostgres(home) as server, psycopg.connect(server.url()) as conn:
         if binaries.find().major < 17:
             pytest.skip("before 17 PostgreSQL depends on the system's locales")
         assert conn.execute("SELECT lower('ÄŽ'), 'Ä' ILIKE 'ä'").fetchone() == ("äž", True)
@@ -165,12 +166,12 @@ def test_letters_beyond_ascii_fold(home: Path):
 def test_root_keeps_its_home_closed_and_its_data_elsewhere():
     with tempfile.TemporaryDirectory(prefix="postflow-closed-", dir="/tmp") as closed:
         os.chmod(closed, 0o700)
-        with embedded.EmbeddedPostgres(Path(closed, ".postflow")) as server:
+        with embedded_postgres.EmbeddedPostgres(Path(closed, ".postflow")) as server:
             write_a_row(server.url())
             kept_in = server.data.parent
             assert kept_in.is_relative_to(place.ROOT_SHELF)
             assert kept_in.owner() == "nobody"
-        with embedded.EmbeddedPostgres(Path(closed, ".postflow")) as server:
+        with embedded_postgres.EmbeddedPostgres(Path(closed, ".postflow")) as server:
             assert rows(server.url()) == [("kept",)]
         assert stat.S_IMODE(os.stat(closed).st_mode) == 0o700
         subprocess.run(["rm", "-r", kept_in], check=True)
@@ -211,7 +212,7 @@ def test_an_ephemeral_server_of_a_killed_process_is_swept_away_by_the_next():
     (home,) = [path for path in ephemeral_homes() if place.socket_dir(path / "postgres" / "data") == sockets]
     long_ago = time.time() - 60
     os.utime(home, (long_ago, long_ago))
-    with embedded.ephemeral() as server:
+    with embedded_postgres.ephemeral() as server:
         assert not home.exists()
         assert not sockets.exists()
         mine = server.home

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from postflow import db as database
-from postflow import embedded, migrate
+from postflow.dev import embedded_postgres
+from postflow.operations import migrate
 from tests import catalog, servers
 from tests.conftest import a_database
 
@@ -20,18 +21,18 @@ ADatabase = Callable[[], AbstractContextManager[psycopg.Connection]]
 
 
 @pytest.fixture(scope="module", params=servers.TESTED, ids="postgres{}".format)
-def server(request: pytest.FixtureRequest) -> Iterator[embedded.EmbeddedPostgres]:
+def server(request: pytest.FixtureRequest) -> Iterator[embedded_postgres.EmbeddedPostgres]:
     found = servers.of_major(request.param)
     if found is None:
         pytest.skip(servers.why_not(request.param))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POSTFLOW_PG_BINDIR", str(found.bindir))
-        with embedded.ephemeral() as running:
+        with embedded_postgres.ephemeral() as running:
             yield running
 
 
 @pytest.fixture
-def empty(server: embedded.EmbeddedPostgres) -> Iterator[Callable[[], str]]:
+def empty(server: embedded_postgres.EmbeddedPostgres) -> Iterator[Callable[[], str]]:
     """Each call makes another empty database and tells its URL."""
     numbers = itertools.count()
     with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
@@ -46,7 +47,9 @@ def empty(server: embedded.EmbeddedPostgres) -> Iterator[Callable[[], str]]:
             one.__exit__(None, None, None)
 
 
-def test_it_is_the_server_that_was_asked_for(server: embedded.EmbeddedPostgres, request: pytest.FixtureRequest):
+def test_it_is_the_server_that_was_asked_for(
+    server: embedded_postgres.EmbeddedPostgres, request: pytest.FixtureRequest
+):
     with psycopg.connect(server.url()) as conn:
         assert conn.info.server_version // 10_000 == request.node.callspec.params["server"]
 

@@ -12,7 +12,8 @@ from alembic.script import ScriptDirectory
 from procrastinate import schema
 
 from postflow import db as database
-from postflow import errors, migrate
+from postflow import errors
+from postflow.operations import migrate
 from tests.patience import PATIENCE_S
 
 
@@ -87,7 +88,7 @@ def test_a_run_killed_half_way_is_finished_by_the_next(empty_database_url: str, 
 
 class Migrating:
     def __init__(self, url: str) -> None:
-        code = "import sys; from postflow import migrate; migrate.upgrade(sys.argv[1])"
+        code = "import sys; from postflow.operations import migrate; migrate.upgrade(sys.argv[1])"
         self.process = subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True)
 
     def wait(self, timeout_s: float) -> int:

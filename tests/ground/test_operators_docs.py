@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cryptography.fernet import Fernet
 
 from postflow import cli, config
-from postflow.purging import KINDS
+from postflow.operations.retention import KINDS
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = ["operations.md", "troubleshooting.md", "coming-from-the-older-postflow.md"]

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from postflow import migrate
+from postflow.operations import migrate
 
 ROWS = """
     INSERT INTO users (email, password_hash) VALUES ('ada@example.org', 'x'), ('bob@example.org', 'x');

@@ -7,7 +7,7 @@ import time
 import psycopg
 import pytest
 
-from postflow import published
+from postflow.dev import published_lines
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def publish(db: psycopg.Connection, delivery_id: int) -> None:
 
 
 def test_a_published_delivery_is_one_line_with_lateness_and_link(db: psycopg.Connection, delivery_id: int):
-    assert published.recent(db) == []
+    assert published_lines.recent(db) == []
     publish(db, delivery_id)
-    ((_, line),) = published.recent(db)
+    ((_, line),) = published_lines.recent(db)
     assert line.status == "published"
     assert str(line).split() == ["mastodon", "@ada@birds.example", "12", "ms", "late", "https://birds.example/@ada/1"]
 
@@ -62,7 +62,7 @@ def test_a_failed_one_says_why(db: psycopg.Connection, delivery_id: int):
         """,
         (delivery_id,),
     )
-    ((_, line),) = published.recent(db)
+    ((_, line),) = published_lines.recent(db)
     assert line.status == "failed"
     assert str(line).endswith("The text is too long.")
     assert "late" not in str(line)
@@ -96,7 +96,7 @@ def test_it_goes_on_when_the_database_cut_it_off(db: psycopg.Connection, deliver
 @contextlib.contextmanager
 def told(database_url: str):
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), published.announced(database_url):
+    with contextlib.redirect_stdout(said), published_lines.announced(database_url):
         yield said
 
 

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from cryptography.fernet import Fernet
 from psycopg import conninfo, sql
 
-from postflow import cli, errors, migrate
+from postflow import cli, errors
 from postflow import db as database
+from postflow.operations import migrate
 from tests import catalog
 from tests.patience import PATIENCE_S
 

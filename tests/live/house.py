@@ -21,12 +21,14 @@ from pydantic import SecretStr
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from postflow import accounts, config, crypto, deliveries, scheduling, servers, users
+from postflow import config, crypto, users
+from postflow.accounts import accounts, servers
 from postflow.models import Account, Credentials, Delivery, Server
+from postflow.posts import deliveries, scheduling
 from tests.acceptance.test_workers import COMMAND
 from tests.web.conftest import PASSWORD, Browser
 from web import app as web_app
-from web import database
+from web.middleware import database
 from worker import tasks
 
 Fields = list[tuple[str, Any]]

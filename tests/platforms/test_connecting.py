@@ -6,7 +6,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from postflow import connecting, platforms
+from postflow import platforms
+from postflow.connections import connecting
 from postflow.errors import ConnectError, OutcomeUnknown, Refused, Unauthorized
 from postflow.models import AppRegistration, Attachment, Content, Media, MediaKind, Server, utc_now
 from postflow.platforms import composing

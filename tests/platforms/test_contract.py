@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from postflow import net
 from postflow.errors import OutcomeUnknown, Refused, Retry, Throttled, Unauthorized
+from postflow.http import clients
 from postflow.models import Found, LookAgain, SafeToResend, Undecidable, utc_now
 from postflow.platforms import answers
 from tests.platforms.conftest import Start
@@ -236,7 +236,7 @@ async def test_a_kept_connection_that_the_server_has_dropped_does_no_harm(networ
     case = await start(network)
     await case.prepare()
     case.fault("drop_reused", times=None)
-    async with net.commit_client(case.settings) as case.http:
+    async with clients.commit_client(case.settings) as case.http:
         assert (await case.commit()).remote_id
     assert case.times_out() == 1
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from postflow import links, pictures
 from postflow.errors import Invalid
+from postflow.media import renditions, signed_links
 from postflow.models import Attachment, Content, Focus, Media, MediaKind, Problem, utc_now
 from postflow.platforms.instagram import Instagram, composing, reachable
 from tests.platforms.conftest import settings
@@ -124,7 +124,7 @@ def photo(size: tuple[int, int]) -> bytes:
 
 
 def probe(request: httpx.Request) -> httpx.Response:
-    return httpx.Response(200, content=links.PROBE)
+    return httpx.Response(200, content=signed_links.PROBE)
 
 
 def _alt(one: Media, given: str | None, chosen: dict[str, Any]) -> str:
@@ -220,7 +220,7 @@ async def test_a_thread_is_not_offered() -> None:
 # -- pictures -------------------------------------------------------------------------------------------------------
 
 
-async def recipe(*media: Media, of: int = 0, focus: Focus | None = None, **chosen: Any) -> pictures.Recipe:
+async def recipe(*media: Media, of: int = 0, focus: Focus | None = None, **chosen: Any) -> renditions.Recipe:
     content = Content(
         attachments=tuple(Attachment(media_id=one.id, focus=focus) for one in media),
         options={"instagram": INSTAGRAM.parse_options(chosen)},
@@ -242,7 +242,7 @@ async def test_a_carousel_takes_the_shape_of_its_first_picture(first: tuple[int,
     ]
     ratios = []
     for place, one in enumerate(media):
-        made = pictures.render(photo((one.width, one.height)), await recipe(*media, of=place, fit=fit))
+        made = renditions.render(photo((one.width, one.height)), await recipe(*media, of=place, fit=fit))
         assert made.mime == "image/jpeg"
         assert made.width <= 1440
         ratios.append(made.width / made.height)
@@ -340,7 +340,7 @@ async def found_by(answer: httpx.Response | Exception) -> tuple[str | None, list
 
 
 async def test_the_probe_comes_as_metas_fetcher_for_a_signed_link() -> None:
-    fault, (asked,) = await found_by(httpx.Response(200, content=links.PROBE))
+    fault, (asked,) = await found_by(httpx.Response(200, content=signed_links.PROBE))
     assert fault is None
     assert asked.url.host == "postflow.example"
     assert asked.url.path.startswith("/m/")

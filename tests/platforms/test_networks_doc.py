@@ -9,8 +9,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from postflow import leaving, platforms
+from postflow import platforms
 from postflow.config import Settings
+from postflow.http import deadline
 from postflow.models import (
     Account,
     AccountState,
@@ -27,9 +28,9 @@ from postflow.models import (
     Undecidable,
     utc_now,
 )
-from postflow.platforms import looking, software
+from postflow.platforms import lookups, software
 from postflow.platforms.base import Platform
-from postflow.platforms.mastodon.traces import Staged, Upload
+from postflow.platforms.mastodon.own_statuses import Staged, Upload
 from sandbox import Sandbox
 
 DOC = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
@@ -82,7 +83,7 @@ async def test_a_fresh_server_takes_what_the_table_says(
 async def test_what_is_absent_twice_ends_as_the_table_says(row: dict[str, str], http: httpx.AsyncClient) -> None:
     upload = Upload(media_id=1, remote_id="1", uploaded_at=utc_now(), ready=True)
     for column, uploads in (("a text", []), ("with pictures", [upload])):
-        assert row[column] == await ending(http, row, uploads, sent_s_ago=looking.HELD_S), column
+        assert row[column] == await ending(http, row, uploads, sent_s_ago=lookups.HELD_S), column
 
 
 async def ending(http: httpx.AsyncClient, row: dict[str, str], uploads: list[Upload], *, sent_s_ago: float) -> str:
@@ -103,7 +104,7 @@ async def ending(http: httpx.AsyncClient, row: dict[str, str], uploads: list[Upl
 
 @pytest.mark.parametrize("row", rows("absent"))
 async def test_nobody_is_asked_while_a_proxy_may_still_hold_it(row: dict[str, str], http: httpx.AsyncClient) -> None:
-    soon = await ending(http, row, [], sent_s_ago=looking.HELD_S - 1)
+    soon = await ending(http, row, [], sent_s_ago=lookups.HELD_S - 1)
     assert soon == ("looked again" if row["a text"] == "a person decides" else row["a text"])
 
 
@@ -150,13 +151,13 @@ def test_the_recipe_for_a_network_names_every_part_of_the_protocol() -> None:
 @pytest.mark.parametrize("timeout_s", [3.0, 30.0, 120.0])
 def test_no_look_counts_while_something_of_the_request_may_be_on_its_way(timeout_s: float) -> None:
     """Its last byte is written within the timeout, our kernel holds it for as long again; a proxy waits for a minute."""
-    gone_after_s = max(60, 2 * timeout_s + leaving.ROAD_S)
+    gone_after_s = max(60, 2 * timeout_s + deadline.ROAD_S)
     early, late = (sent(timeout_s, s_ago=gone_after_s + off, absent_for_s=60) for off in (-0.5, 0.5))
-    too_soon = looking.once_more(early)
+    too_soon = lookups.once_more(early)
     assert too_soon is not None
     assert too_soon.absent is None
-    assert looking.once_more(late) is None
-    first = looking.once_more(late.model_copy(update={"first_absent_at": None}))
+    assert lookups.once_more(late) is None
+    first = lookups.once_more(late.model_copy(update={"first_absent_at": None}))
     assert first is not None
     assert first.absent
 
@@ -166,10 +167,10 @@ def sent(timeout_s: float, *, s_ago: float, absent_for_s: float) -> Attempt:
     return Attempt(
         attempt_no=1, first_sent_at=now - timedelta(seconds=s_ago), sent_at=now - timedelta(seconds=s_ago), looks=2,
         absent_looks=1, first_absent_at=now - timedelta(seconds=absent_for_s), taken_remote_ids=frozenset(),
-        still_ours_s=leaving.still_ours_s(timeout_s), now=now,
+        still_ours_s=deadline.still_ours_s(timeout_s), now=now,
     )  # fmt: skip
 
 
 def test_an_attempt_that_says_nothing_of_it_takes_the_shipped_timeout() -> None:
-    shipped = leaving.still_ours_s(Settings.model_fields["request_timeout_s"].default)
+    shipped = deadline.still_ours_s(Settings.model_fields["request_timeout_s"].default)
     assert Attempt.model_fields["still_ours_s"].default == shipped

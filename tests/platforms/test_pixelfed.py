@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from postflow import net
 from postflow.errors import OutcomeUnknown, Refused, StageLost, Throttled, Unauthorized
+from postflow.http import clients
 from postflow.models import LookAgain, SafeToResend, Undecidable
 from tests.platforms.conftest import Start
 
@@ -124,7 +124,7 @@ async def test_older_and_newer_builds_are_understood_by_what_they_say(
 
 async def test_every_request_asks_for_json_or_pixelfed_would_send_to_its_login_page(start: Start) -> None:
     case = await start("pixelfed")
-    async with net.client(case.settings) as case.http:
+    async with clients.client(case.settings) as case.http:
         await case.publish()
         await case.look()
     asked = case.sandbox.ledger.requests(instance="pixelfed", account=case.outgoing.login.account.handle)

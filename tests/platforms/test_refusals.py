@@ -8,7 +8,7 @@ import pytest
 from postflow.errors import OutcomeUnknown, Refused, StageLost, Throttled, Unauthorized
 from postflow.models import Found, Poll, Undecidable, Visibility
 from postflow.platforms import answers
-from postflow.platforms.mastodon.answered import receipt
+from postflow.platforms.mastodon.receipts import receipt
 from tests.platforms.conftest import Case, Start
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postflow import counting
 from postflow.models import Limits
+from postflow.platforms import counting
 from tests.patience import PATIENCE_S
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "counting_cases.json").read_text())

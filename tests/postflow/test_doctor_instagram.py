@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from postflow import doctor
+from postflow.operations import doctor
 from tests.platforms.conftest import settings
 
 

@@ -24,7 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from postflow import config, leaving, net
+from postflow import config
+from postflow.http import clients, deadline
 from postflow.platforms import answers
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -105,7 +106,7 @@ class Clock:
 def test_time_is_over_when_any_clock_says_so(moves: tuple[float, ...]) -> None:
     """A suspended machine, one whose clock was set back as well, a paused guest that was told the time."""
     clocks = [Clock(), Clock(), Clock()]
-    departure = leaving.Departure(30, clocks)
+    departure = deadline.Departure(30, clocks)
     for clock in clocks:
         clock.now += 29
     assert departure.left_s == 1
@@ -115,21 +116,21 @@ def test_time_is_over_when_any_clock_says_so(moves: tuple[float, ...]) -> None:
 
 
 def test_every_clock_of_this_machine_is_asked() -> None:
-    assert {time.monotonic, time.time} <= set(leaving.CLOCKS)
-    assert len(leaving.CLOCKS) == 2 + hasattr(time, "CLOCK_BOOTTIME")
+    assert {time.monotonic, time.time} <= set(deadline.CLOCKS)
+    assert len(deadline.CLOCKS) == 2 + hasattr(time, "CLOCK_BOOTTIME")
 
 
 @pytest.mark.parametrize(("timeout_s", "ours_s"), [(30, 65), (3, 11)])
 def test_a_request_is_ours_for_twice_its_timeout_and_the_road(timeout_s: float, ours_s: float) -> None:
     """Looks that come earlier prove nothing; docs/lifecycle.md says 65 seconds, as shipped."""
-    assert leaving.still_ours_s(timeout_s) == ours_s
+    assert deadline.still_ours_s(timeout_s) == ours_s
 
 
 @pytest.mark.parametrize("timeout_s", [0.5, 30])
 def test_a_lease_outlasts_its_request_and_tells_how_long_that_may_take(timeout_s: float) -> None:
     """Who looks for it knows only the lease, and reckons with the time that its sender had."""
-    assert leaving.lease_s(timeout_s) == timeout_s + leaving.LATE_S
-    assert leaving.timeout_s(leaving.lease_s(timeout_s)) == timeout_s
+    assert deadline.lease_s(timeout_s) == timeout_s + deadline.LATE_S
+    assert deadline.timeout_s(deadline.lease_s(timeout_s)) == timeout_s
 
 
 # -- in time or not at all -----------------------------------------------------------------------------------------
@@ -203,8 +204,8 @@ def stalling_at(step: str) -> Callable[[str, dict[str, Any]], Any]:
 
 
 async def posted(port: int, *, resolve: Any = None, step: str = "") -> httpx.Response:
-    async with net.commit_client(settings(), resolve=resolve) as http:
-        with leaving.by(leaving.Departure(0.4)):
+    async with clients.commit_client(settings(), resolve=resolve) as http:
+        with deadline.by(deadline.Departure(0.4)):
             return await answers.ask(
                 http, "POST", f"https://127.0.0.1:{port}/", commit=True, json={"a": 1},
                 extensions={"trace": stalling_at(step)},
@@ -233,8 +234,8 @@ async def test_a_look_up_that_took_too_long_sends_nothing(port: tuple[int, list[
         time.sleep(0.5)  # noqa: ASYNC251
         return ["127.0.0.1"]
 
-    async with net.commit_client(settings(allowed_private="late.example"), resolve=resolve) as http:
-        with leaving.by(leaving.Departure(0.4)), pytest.raises(leaving.TooLate):
+    async with clients.commit_client(settings(allowed_private="late.example"), resolve=resolve) as http:
+        with deadline.by(deadline.Departure(0.4)), pytest.raises(deadline.TooLate):
             await http.post(f"http://late.example:{port[0]}/", json={})
     assert port[1] == []
 
@@ -244,9 +245,9 @@ async def test_what_leaves_in_time_is_answered(port: tuple[int, list[bytes]]) ->
 
 
 async def test_what_follows_a_departure_is_not_bound_by_it(port: tuple[int, list[bytes]]) -> None:
-    with leaving.by(leaving.Departure(-1)):
+    with deadline.by(deadline.Departure(-1)):
         pass
-    async with net.commit_client(settings()) as http:
+    async with clients.commit_client(settings()) as http:
         assert (await http.post(f"https://127.0.0.1:{port[0]}/", json={"a": 1})).status_code == 200
 
 
@@ -256,7 +257,7 @@ async def test_the_kernel_gives_up_when_we_do_and_keeps_nothing_of_what_we_give_
     timeout_s: float, kernel_ms: int, port: tuple[int, list[bytes]]
 ) -> None:
     async with (
-        net.commit_client(settings(request_timeout_s=timeout_s)) as http,
+        clients.commit_client(settings(request_timeout_s=timeout_s)) as http,
         http.stream("POST", f"https://127.0.0.1:{port[0]}/", json={"a": 1}) as answer,
     ):
         kept = answer.extensions["network_stream"].get_extra_info("socket")
@@ -270,7 +271,7 @@ async def test_the_kernel_gives_up_when_we_do_and_keeps_nothing_of_what_we_give_
 async def test_after_an_answer_the_connection_ends_like_any_other() -> None:
     peer = Peer(answers=OK)
     peer.reads.set()
-    async with net.commit_client(settings()) as http:
+    async with clients.commit_client(settings()) as http:
         await http.post(peer.url, json={"a": 1})
         assert await asyncio.to_thread(peer.over.wait, 10)
     assert not peer.was_reset
@@ -280,7 +281,7 @@ async def test_after_an_answer_the_connection_ends_like_any_other() -> None:
 async def test_what_the_kernel_still_held_is_thrown_away_with_the_request(how: str) -> None:
     """The other side takes nothing for a while: silence on the wire, and the rest of the request lies in our kernel."""
     peer = Peer(small=True)
-    async with net.commit_client(settings(request_timeout_s=5 if how == "cancelled" else 0.3)) as http:
+    async with clients.commit_client(settings(request_timeout_s=5 if how == "cancelled" else 0.3)) as http:
         with pytest.raises((httpx.TimeoutException, TimeoutError)):
             async with asyncio.timeout(0.3 if how == "cancelled" else None):
                 await http.post(peer.url, json=BIG)

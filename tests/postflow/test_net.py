@@ -11,7 +11,8 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from postflow import config, errors, internet, net
+from postflow import config, errors
+from postflow.http import addresses, clients
 
 PRIVATE = [
     "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "127.0.0.1.", "0.0.0.0", "0",
@@ -100,19 +101,19 @@ def answering(*answers: Sequence[str]) -> Callable[[str, int], object]:
 
 @pytest.mark.parametrize("host", PRIVATE)
 async def test_it_refuses_a_private_address_in_any_notation(host: str) -> None:
-    async with net.client(settings()) as http:
+    async with clients.client(settings()) as http:
         with pytest.raises(httpx.ConnectError, match="private address"):
             await http.get(f"https://{host}/")
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"])
 def test_it_lets_public_addresses_pass(address: str) -> None:
-    assert internet.is_public(ipaddress.ip_address(address))
+    assert addresses.is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("found", [["10.0.0.7"], ["93.184.216.34", "127.0.0.1"], ["fe80::1%eth0"], ["::ffff:10.0.0.1"]])
 async def test_it_refuses_a_name_when_any_of_its_addresses_is_private(found: list[str]) -> None:
-    async with net.client(settings(), resolve=answering(found)) as http:  # type: ignore[arg-type]
+    async with clients.client(settings(), resolve=answering(found)) as http:  # type: ignore[arg-type]
         with pytest.raises(httpx.ConnectError, match="private address"):
             await http.get("https://rebound.example/")
 
@@ -121,7 +122,7 @@ async def test_it_connects_to_the_address_it_vetted_and_never_asks_again() -> No
     async with serving(OK) as server:
         resolve = answering(["127.0.0.1"], ["10.9.9.9"])
         allowed = settings(allowed_private=f"shown.example:{server.port}")
-        async with net.client(allowed, resolve=resolve) as http:  # type: ignore[arg-type]
+        async with clients.client(allowed, resolve=resolve) as http:  # type: ignore[arg-type]
             answer = await http.get(f"http://shown.example:{server.port}/x")
     assert answer.status_code == 200
     assert resolve.asked == 1  # type: ignore[attr-defined]
@@ -132,7 +133,7 @@ async def test_a_name_that_turns_private_between_two_requests_is_refused_the_sec
     resolve = answering(["192.0.2.1"], ["127.0.0.1"])
     async with serving(OK) as server:
         allowed = settings(allowed_private="192.0.2.0/24", request_timeout_s=0.2)
-        async with net.client(allowed, resolve=resolve) as http:  # type: ignore[arg-type]
+        async with clients.client(allowed, resolve=resolve) as http:  # type: ignore[arg-type]
             with pytest.raises(httpx.HTTPError):
                 await http.get(f"https://turning.example:{server.port}/")
             with pytest.raises(httpx.ConnectError, match="private address"):
@@ -142,7 +143,7 @@ async def test_a_name_that_turns_private_between_two_requests_is_refused_the_sec
 
 async def test_an_allowed_network_may_be_reached_and_its_neighbour_may_not() -> None:
     async with serving(OK) as server:
-        async with net.client(settings(allowed_private="127.0.0.0/8")) as http:
+        async with clients.client(settings(allowed_private="127.0.0.0/8")) as http:
             assert (await http.get(f"http://127.0.0.1:{server.port}/")).json() == {}
             with pytest.raises(httpx.ConnectError):
                 await http.get(f"https://[::1]:{server.port}/")
@@ -150,14 +151,14 @@ async def test_an_allowed_network_may_be_reached_and_its_neighbour_may_not() -> 
 
 async def test_an_allowed_port_does_not_open_the_host_s_other_ports() -> None:
     async with serving(OK) as server:
-        async with net.client(settings(allowed_private=f"127.0.0.1:{server.port + 1}")) as http:
+        async with clients.client(settings(allowed_private=f"127.0.0.1:{server.port + 1}")) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get(f"http://127.0.0.1:{server.port}/")
     assert server.connections == 0
 
 
 async def test_it_does_not_send_anything_without_encryption_to_the_internet() -> None:
-    async with net.client(settings(), resolve=answering(["93.184.216.34"])) as http:  # type: ignore[arg-type]
+    async with clients.client(settings(), resolve=answering(["93.184.216.34"])) as http:  # type: ignore[arg-type]
         with pytest.raises(httpx.ConnectError, match="without encryption"):
             await http.get("http://mastodon.example/")
 
@@ -166,7 +167,7 @@ async def test_a_name_that_does_not_exist_is_a_connect_error() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         raise OSError(-2, "Name or service not known")
 
-    async with net.client(settings(), resolve=resolve) as http:
+    async with clients.client(settings(), resolve=resolve) as http:
         with pytest.raises(httpx.ConnectError, match="cannot be found"):
             await http.get("https://nowhere.example/")
 
@@ -175,7 +176,7 @@ async def test_it_does_not_follow_a_redirect() -> None:
     async with serving(
         b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n"
     ) as server:
-        async with net.client(settings(allowed_private=f"127.0.0.1:{server.port}")) as http:
+        async with clients.client(settings(allowed_private=f"127.0.0.1:{server.port}")) as http:
             answer = await http.get(f"http://127.0.0.1:{server.port}/")
     assert answer.status_code == 302
     assert len(server.heads) == 1
@@ -188,15 +189,15 @@ async def test_a_huge_answer_is_cut_off() -> None:
     big = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n%s\r\n" % (1 << 20, b"x" * (1 << 20))
     async with serving(big, *[chunk] * 64, b"0\r\n\r\n") as server:
-        async with net.client(settings(allowed_private="127.0.0.1")) as http:
-            with pytest.raises(net.AnswerTooLarge):
+        async with clients.client(settings(allowed_private="127.0.0.1")) as http:
+            with pytest.raises(clients.AnswerTooLarge):
                 await http.get(f"http://127.0.0.1:{server.port}/")
 
 
 async def test_an_answer_that_drips_runs_into_the_deadline() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
     async with serving(head, *[b"x"] * 1000, pause_s=0.02) as server:  # always sooner than the pause a read may take
-        async with net.client(settings(allowed_private="127.0.0.1", request_timeout_s=0.3)) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1", request_timeout_s=0.3)) as http:
             with pytest.raises(httpx.ReadTimeout):
                 await http.get(f"http://127.0.0.1:{server.port}/")
 
@@ -204,14 +205,14 @@ async def test_an_answer_that_drips_runs_into_the_deadline() -> None:
 async def test_a_head_that_drips_runs_into_the_deadline_as_well() -> None:
     drops = [f"X-{number}: x\r\n".encode() for number in range(1000)]
     async with serving(b"HTTP/1.1 200 OK\r\n", *drops, pause_s=0.02) as server:
-        async with net.client(settings(allowed_private="127.0.0.1", request_timeout_s=0.2)) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1", request_timeout_s=0.2)) as http:
             with pytest.raises(httpx.ReadTimeout):
                 await http.get(f"http://127.0.0.1:{server.port}/")
 
 
 async def test_a_body_that_breaks_off_is_told_in_httpx_s_words() -> None:
     async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") as server:
-        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1")) as http:
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.get(f"http://127.0.0.1:{server.port}/")
 
@@ -219,13 +220,13 @@ async def test_a_body_that_breaks_off_is_told_in_httpx_s_words() -> None:
 def test_every_error_of_the_layer_below_has_a_name_in_the_layer_above() -> None:
     below = {one for one in vars(httpcore).values() if isinstance(one, type) and issubclass(one, Exception)}
     leaves = {one for one in below if not any(other is not one and issubclass(other, one) for other in below)}
-    assert set(net.TOLD_AS) == leaves - {httpcore.ConnectionNotAvailable}  # that one never leaves the pool
-    assert {theirs.__name__ for theirs in net.TOLD_AS.values()} == {ours.__name__ for ours in net.TOLD_AS}
+    assert set(clients.TOLD_AS) == leaves - {httpcore.ConnectionNotAvailable}  # that one never leaves the pool
+    assert {theirs.__name__ for theirs in clients.TOLD_AS.values()} == {ours.__name__ for ours in clients.TOLD_AS}
 
 
 async def test_a_body_is_sent_as_it_is_and_a_query_kept() -> None:
     async with serving(OK, stay=True) as server:
-        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1")) as http:
             answer = await http.get(f"http://127.0.0.1:{server.port}/a%20b?x=1&y=%C3%BC")
     assert answer.url.query == b"x=1&y=%C3%BC"
     assert server.heads[0].startswith("GET /a%20b?x=1&y=%C3%BC HTTP/1.1")
@@ -233,7 +234,7 @@ async def test_a_body_is_sent_as_it_is_and_a_query_kept() -> None:
 
 async def test_it_asks_for_json_plain_and_says_who_it_is() -> None:
     async with serving(OK) as server:
-        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1")) as http:
             await http.get(f"http://127.0.0.1:{server.port}/")
     head = server.heads[0].lower()
     assert "user-agent: postflow/" in head
@@ -247,11 +248,11 @@ async def test_it_asks_for_json_plain_and_says_who_it_is() -> None:
 
 async def test_reading_keeps_its_connection_and_committing_never_does() -> None:
     async with serving(OK, stay=True) as server:
-        async with net.client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.client(settings(allowed_private="127.0.0.1")) as http:
             for _ in range(3):
                 await http.get(f"http://127.0.0.1:{server.port}/")
         assert server.connections == 1
-        async with net.commit_client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.commit_client(settings(allowed_private="127.0.0.1")) as http:
             for _ in range(3):
                 await http.post(f"http://127.0.0.1:{server.port}/", json={})
         assert server.connections == 4
@@ -259,7 +260,7 @@ async def test_reading_keeps_its_connection_and_committing_never_does() -> None:
 
 async def test_a_connection_lost_after_sending_is_told_and_nothing_is_sent_again() -> None:
     async with serving() as server:  # takes the request, closes without an answer
-        async with net.commit_client(settings(allowed_private="127.0.0.1")) as http:
+        async with clients.commit_client(settings(allowed_private="127.0.0.1")) as http:
             with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
                 await http.post(f"http://127.0.0.1:{server.port}/", json={})
     assert len(server.heads) == 1
@@ -285,7 +286,7 @@ async def test_a_connection_lost_after_sending_is_told_and_nothing_is_sent_again
     ],
 )
 def test_it_understands_how_people_write_their_server(typed: str, url: str) -> None:
-    assert internet.instance_url(typed) == url
+    assert addresses.instance_url(typed) == url
 
 
 @pytest.mark.parametrize(
@@ -298,22 +299,22 @@ def test_it_understands_how_people_write_their_server(typed: str, url: str) -> N
 )  # fmt: skip
 def test_it_refuses_what_is_no_server_with_a_sentence(typed: str) -> None:
     with pytest.raises(errors.Invalid) as refused:
-        internet.instance_url(typed)
+        addresses.instance_url(typed)
     [sentence] = refused.value.fields["instance"]
     assert sentence.endswith(".")
 
 
 def test_it_takes_http_and_ports_only_for_what_the_operator_allows() -> None:
-    assert internet.instance_url("http://127.0.0.1:9999/x", ["127.0.0.1:9999"]) == "http://127.0.0.1:9999"
-    assert internet.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "https://127.0.0.1:9999"
-    assert internet.instance_url("[::1]:9999", ["::1"]) == "https://[::1]:9999"
-    assert internet.instance_url("https://gts.lan:8443", ["gts.lan"]) == "https://gts.lan:8443"
+    assert addresses.instance_url("http://127.0.0.1:9999/x", ["127.0.0.1:9999"]) == "http://127.0.0.1:9999"
+    assert addresses.instance_url("127.0.0.1:9999", ["127.0.0.0/8"]) == "https://127.0.0.1:9999"
+    assert addresses.instance_url("[::1]:9999", ["::1"]) == "https://[::1]:9999"
+    assert addresses.instance_url("https://gts.lan:8443", ["gts.lan"]) == "https://gts.lan:8443"
     with pytest.raises(errors.Invalid):
-        internet.instance_url("http://127.0.0.1:9998", ["127.0.0.1:9999"])
+        addresses.instance_url("http://127.0.0.1:9998", ["127.0.0.1:9999"])
 
 
 def test_http_is_a_second_guess_for_what_was_typed_without_a_scheme_and_is_allowed() -> None:
-    assert internet.plain_url("@me@gts.lan:8080/about", ["gts.lan"]) == "http://gts.lan:8080"
-    assert internet.plain_url("localhost:8443", ["localhost:8443"]) == "http://localhost:8443"
-    assert internet.plain_url("https://gts.lan:8080", ["gts.lan"]) is None
-    assert internet.plain_url("mastodon.social", ["gts.lan"]) is None
+    assert addresses.plain_url("@me@gts.lan:8080/about", ["gts.lan"]) == "http://gts.lan:8080"
+    assert addresses.plain_url("localhost:8443", ["localhost:8443"]) == "http://localhost:8443"
+    assert addresses.plain_url("https://gts.lan:8080", ["gts.lan"]) is None
+    assert addresses.plain_url("mastodon.social", ["gts.lan"]) is None

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from postflow import errors, pictures, uploads
+from postflow import errors
+from postflow.media import renditions, uploads
 from postflow.models import Focus, MediaKind
 
-INSTAGRAM = pictures.Recipe(
+INSTAGRAM = renditions.Recipe(
     max_width=1440, max_bytes=8_000_000, mime_types=("image/jpeg",), min_ratio=0.8, max_ratio=1.91
 )
-MASTODON = pictures.Recipe(max_pixels=2_000_000, max_bytes=16_777_216)
+MASTODON = renditions.Recipe(max_pixels=2_000_000, max_bytes=16_777_216)
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -24,7 +25,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def opened(rendition: pictures.Rendition) -> Image.Image:
+def opened(rendition: renditions.Rendition) -> Image.Image:
     return Image.open(io.BytesIO(rendition.data))
 
 
@@ -75,14 +76,14 @@ def phone_photo() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "recipe", [MASTODON, INSTAGRAM, INSTAGRAM.model_copy(update={"fit": "pad"}), pictures.THUMBNAIL]
+    "recipe", [MASTODON, INSTAGRAM, INSTAGRAM.model_copy(update={"fit": "pad"}), renditions.THUMBNAIL]
 )
 def test_a_sideways_phone_photo_leaves_upright_within_limits_and_without_metadata(
-    phone_photo: bytes, recipe: pictures.Recipe
+    phone_photo: bytes, recipe: renditions.Recipe
 ) -> None:
     facts = uploads.inspect(phone_photo, "IMG_1.jpg")
     assert (facts.width, facts.height, facts.kind) == (4000, 6000, MediaKind.image)
-    rendition = pictures.render(phone_photo, recipe)
+    rendition = renditions.render(phone_photo, recipe)
     image = opened(rendition)
     assert image.size == (rendition.width, rendition.height)
     assert image.height > image.width
@@ -153,18 +154,18 @@ def test_an_animated_gif_is_told_from_a_still_one() -> None:
 def test_what_hides_behind_a_picture_does_not_leave_with_it() -> None:
     hidden = saved(red(), "JPEG") + a_zip()
     assert uploads.inspect(hidden, "a.jpg").kind is MediaKind.image
-    rendition = pictures.render(hidden, MASTODON)
+    rendition = renditions.render(hidden, MASTODON)
     assert not zipfile.is_zipfile(io.BytesIO(rendition.data))
 
 
 def test_sixteen_bit_grey_keeps_its_brightness() -> None:
     deep = Image.new("I;16", (64, 64))
     deep.putdata([40000] * 4096)
-    assert opened(pictures.render(saved(deep, "PNG"), MASTODON)).getpixel((9, 9)) == (156, 156, 156)
+    assert opened(renditions.render(saved(deep, "PNG"), MASTODON)).getpixel((9, 9)) == (156, 156, 156)
 
 
 def test_print_colours_become_screen_colours() -> None:
-    image = opened(pictures.render(saved(Image.new("CMYK", (1200, 800), (0, 255, 255, 0)), "JPEG"), INSTAGRAM))
+    image = opened(renditions.render(saved(Image.new("CMYK", (1200, 800), (0, 255, 255, 0)), "JPEG"), INSTAGRAM))
     pixel = image.getpixel((99, 99))
     assert image.mode == "RGB" and isinstance(pixel, tuple) and pixel[0] > 230 and pixel[1] < 40
 
@@ -173,14 +174,14 @@ def test_transparency_turns_white_where_the_network_takes_only_jpeg_and_stays_el
     palette = Image.new("P", (100, 100), 0)
     palette.putpalette([0, 0, 0] * 256)
     clear = saved(palette, "PNG", transparency=0)
-    assert opened(pictures.render(clear, INSTAGRAM)).getpixel((50, 50)) == (255, 255, 255)
-    assert opened(pictures.render(clear, MASTODON)).mode == "RGBA"
+    assert opened(renditions.render(clear, INSTAGRAM)).getpixel((50, 50)) == (255, 255, 255)
+    assert opened(renditions.render(clear, MASTODON)).mode == "RGBA"
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 @pytest.mark.parametrize("size", [(2000, 500), (500, 2000), (1200, 600), (1441, 754), (333, 999), (200, 200)])
 def test_no_rounding_leaves_instagram_s_ratios(size: tuple[int, int], fit: str) -> None:
-    rendition = pictures.render(saved(red(*size), "JPEG"), INSTAGRAM.model_copy(update={"fit": fit}))
+    rendition = renditions.render(saved(red(*size), "JPEG"), INSTAGRAM.model_copy(update={"fit": fit}))
     assert 0.8 <= rendition.width / rendition.height <= 1.91
     assert rendition.width <= 1440
 
@@ -190,20 +191,20 @@ def test_a_crop_keeps_what_the_focus_points_at(x: float, colour: tuple[int, int,
     three = Image.new("RGB", (300, 100), "red")
     three.paste((0, 255, 0), (100, 0, 200, 100))
     three.paste((0, 0, 255), (200, 0, 300, 100))
-    recipe = pictures.Recipe(mime_types=("image/png",), max_ratio=1.0, min_ratio=0.8, focus=Focus(x=x, y=0))
-    assert opened(pictures.render(saved(three, "PNG"), recipe)).getpixel((50, 50)) == colour
+    recipe = renditions.Recipe(mime_types=("image/png",), max_ratio=1.0, min_ratio=0.8, focus=Focus(x=x, y=0))
+    assert opened(renditions.render(saved(three, "PNG"), recipe)).getpixel((50, 50)) == colour
 
 
 def test_a_picture_is_made_plainer_until_it_fits_and_given_up_with_a_sentence() -> None:
     noisy = saved(Image.effect_noise((900, 900), 120).convert("RGB"), "PNG")
-    assert len(pictures.render(noisy, pictures.Recipe(max_bytes=60_000)).data) <= 60_000
+    assert len(renditions.render(noisy, renditions.Recipe(max_bytes=60_000)).data) <= 60_000
     with pytest.raises(errors.Invalid, match="cannot be made smaller"):
-        pictures.render(noisy, pictures.Recipe(max_bytes=100))
+        renditions.render(noisy, renditions.Recipe(max_bytes=100))
 
 
 def test_the_key_of_a_recipe_changes_with_what_changes_the_picture() -> None:
     cropped = INSTAGRAM.model_copy(update={"focus": Focus(x=0.5, y=0)})
     padded = INSTAGRAM.model_copy(update={"fit": "pad"})
-    keys = [recipe.key for recipe in (MASTODON, INSTAGRAM, cropped, padded, pictures.THUMBNAIL)]
+    keys = [recipe.key for recipe in (MASTODON, INSTAGRAM, cropped, padded, renditions.THUMBNAIL)]
     assert len(set(keys)) == len(keys)
-    assert keys[1] == pictures.Recipe.model_validate(INSTAGRAM.model_dump()).key
+    assert keys[1] == renditions.Recipe.model_validate(INSTAGRAM.model_dump()).key

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from postflow import config, platforms, turns, waking
+from postflow import config, jobs, platforms
 from postflow.models import AccountState, DeliveryStatus
-from postflow.turns import Says, Timing, Turn
+from postflow.publishing import turns
+from postflow.publishing.turns import Says, Timing, Turn
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOMENT, HOUR = timedelta(microseconds=1), timedelta(hours=1)
-HEAD_START = timedelta(seconds=waking.HEAD_START_S + waking.MARGIN_S)
+HEAD_START = timedelta(seconds=jobs.HEAD_START_S + jobs.MARGIN_S)
 GRACE = timedelta(seconds=3600)
 SETTINGS = config.load(
     {

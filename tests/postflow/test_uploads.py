@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from postflow import errors, uploads
+from postflow import errors
+from postflow.media import uploads
 from postflow.models import MediaKind
 
 

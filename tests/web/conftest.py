@@ -17,11 +17,12 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from postflow import accounts, config, platforms, servers, users
+from postflow import config, platforms, users
+from postflow.accounts import accounts, servers
 from postflow.models import Credentials, Limits, Profile, Server, utc_now
 from postflow.platforms.instagram import Instagram
 from web import app as web_app
-from web import database
+from web.middleware import database
 
 PASSWORD = "correct horse battery"
 Started = Callable[..., Flask]

@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.patience import PATIENCE_S
-from web import accesslog
+from web.middleware import access_log
 
 SECRET = "abcDEF0123456789secret"
 
@@ -73,8 +73,8 @@ def test_neither_signed_links_nor_queries_are_written_and_each_request_has_its_n
 
 
 def test_a_signed_link_is_hidden_before_it_comes_to_the_log():
-    assert accesslog.shown(f"/m/{SECRET}.signature") == "/m/(hidden)"
+    assert access_log.shown(f"/m/{SECRET}.signature") == "/m/(hidden)"
 
 
 def test_a_path_cannot_forge_a_line_of_the_log():
-    assert accesslog.shown("/x\n2026-01-01 all is well\x1b[31m") == "/x?2026-01-01 all is well?[31m"
+    assert access_log.shown("/x\n2026-01-01 all is well\x1b[31m") == "/x?2026-01-01 all is well?[31m"

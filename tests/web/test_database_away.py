@@ -5,25 +5,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from postflow import db, embedded, migrate
+from postflow import db
+from postflow.dev import embedded_postgres
+from postflow.operations import migrate
 from tests.web.conftest import Browser
 
 
 @pytest.fixture
-def server() -> Iterator[embedded.EmbeddedPostgres]:
+def server() -> Iterator[embedded_postgres.EmbeddedPostgres]:
     """One of our own: the others' must not be stopped."""
-    with embedded.ephemeral() as running:
+    with embedded_postgres.ephemeral() as running:
         migrate.upgrade(running.url())
         yield running
 
 
 @pytest.fixture
-def database_url(server: embedded.EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> str:
+def database_url(server: embedded_postgres.EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(db, "PATIENCE_S", 0.5)  # people wait five seconds; this test need not
     return server.url()
 
 
-def test_pages_say_so_and_go_on_by_themselves(ada: Browser, server: embedded.EmbeddedPostgres):
+def test_pages_say_so_and_go_on_by_themselves(ada: Browser, server: embedded_postgres.EmbeddedPostgres):
     assert ada.get("/profile").status_code == 200
     server.stop()
     for path in ("/profile", "/sign-in"):

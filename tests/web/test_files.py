@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from tests.web.conftest import Browser
-from web import files
+from web.middleware import static_files
 
 YEAR_S = 31_536_000
 _IN_PAGE = re.compile(r'(?:src|href)="(/static/[^"]+)"')
@@ -39,9 +39,9 @@ def test_a_file_asked_for_without_the_digest_or_with_another_is_kept_for_a_minut
 
 
 def test_the_digest_changes_when_any_file_does_and_with_nothing_else(tmp_path: Path):
-    copy = Path(shutil.copytree(files.FOLDER, tmp_path / "static"))
-    assert files.digest(copy) == files.digest(files.FOLDER)
+    copy = Path(shutil.copytree(static_files.FOLDER, tmp_path / "static"))
+    assert static_files.digest(copy) == static_files.digest(static_files.FOLDER)
     (copy / "js" / "counting.js").write_text("export const count = {};")
-    changed = files.digest(copy)
+    changed = static_files.digest(copy)
     (copy / "js" / "counting.js").rename(copy / "js" / "counters.js")
-    assert len({files.digest(files.FOLDER), changed, files.digest(copy)}) == 3
+    assert len({static_files.digest(static_files.FOLDER), changed, static_files.digest(copy)}) == 3

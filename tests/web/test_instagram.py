@@ -13,7 +13,7 @@ from flask import Flask
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from postflow import links
+from postflow.media import signed_links
 from postflow.models import Server, utc_now
 from postflow.platforms.instagram import composing
 from sandbox import Credentials, Sandbox
@@ -266,9 +266,9 @@ def test_an_invented_confirmation_code_is_not_confirmed(app: Flask) -> None:
 
 
 def test_the_probe_is_served_and_is_what_we_look_for(app: Flask) -> None:
-    url = links.sign(app.extensions["settings"], links.PROBE_ID, "", life_s=60)
+    url = signed_links.sign(app.extensions["settings"], signed_links.PROBE_ID, "", life_s=60)
     answer = app.test_client().get(urlsplit(url).path)
-    assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/jpeg", links.PROBE)
+    assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/jpeg", signed_links.PROBE)
 
 
 def test_an_address_meta_cannot_reach_is_said_where_one_connects(
@@ -281,7 +281,7 @@ def test_an_address_meta_cannot_reach_is_said_where_one_connects(
 def test_what_the_last_probe_found_is_said_where_one_connects(
     start: Callable[..., Flask], signed_in: SignedIn, db: psycopg.Connection
 ) -> None:
-    from postflow import servers
+    from postflow.accounts import servers
     from postflow.models import Capabilities
 
     ada = signed_in(start(public_url="https://postflow.example", proxies=1, **SETTINGS), "ada")

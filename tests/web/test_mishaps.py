@@ -8,11 +8,11 @@ import pytest
 from flask import Flask
 from psycopg import sql
 
-from postflow import platforms, sessions
+from postflow import platforms, session_limits
 from postflow.models import Limits
 from tests.web.conftest import Browser, an_account
 from tests.web.test_compose import uploaded, written
-from web import database
+from web.middleware import database
 
 FULL = """
     CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -101,7 +101,7 @@ def test_pages_show_what_is_on_a_network_that_is_no_longer_registered_and_it_can
 def test_who_meets_a_row_that_another_session_holds_reads_so_and_may_try_again(
     ada: Browser, db: psycopg.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sessions, "PAGE", sessions.PAGE._replace(lock_s=1))
+    monkeypatch.setattr(session_limits, "PAGE", session_limits.PAGE._replace(lock_s=1))
     database.close(ada.application)  # sessions that know the bound
     with psycopg.connect(database_url) as other:
         other.execute("SELECT FROM users WHERE email = 'ada@example.org' FOR UPDATE")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from postflow import doctor
 from postflow.models import Limits
+from postflow.operations import doctor
 from tests.web.conftest import Browser, an_account
 from tests.web.test_compose import written
 

@@ -15,9 +15,13 @@ from flask import Flask
 from psycopg import sql
 from pydantic import SecretStr
 
-from postflow import accounts, config, logs, notices, publishing, reconciling, telling, tokens
+from postflow import config, logs
 from postflow import db as database
+from postflow.accounts import accounts
+from postflow.connections import token_refresh
 from postflow.engine import Engine, engine_over
+from postflow.notifications import notices, sender
+from postflow.publishing import reconciling, sending
 from sandbox import Sandbox
 from tests.engine.conftest import a_picture, scheduled
 from tests.engine.mailbox import hook, mailbox
@@ -159,11 +163,11 @@ async def everything(
 ) -> None:
     """A post on every account, each token refreshed, each account verified."""
     for one in scheduled(conn, engine.settings, user_id, tuple(ids), text, media=(a_picture(conn, user_id),)):
-        await publishing.publish(engine, one.id)
+        await sending.publish(engine, one.id)
         await reconciling.reconcile(engine, one.id)
     for account_id in ids:
         await refreshed(engine, conn, account_id)
-        await tokens.verify(engine, account_id)
+        await token_refresh.verify(engine, account_id)
 
 
 async def refreshed(engine: Engine, conn: psycopg.Connection, account_id: int) -> None:
@@ -179,7 +183,7 @@ async def refreshed(engine: Engine, conn: psycopg.Connection, account_id: int) -
     aged = held.credentials.model_copy(update={**soon, "issued_at": database.now(conn) - timedelta(days=2)})
     async with engine.pool.connection() as conn_of_ours:
         await accounts.save_credentials(conn_of_ours, held, aged, keys)
-    await tokens.refresh(engine, account_id)
+    await token_refresh.refresh(engine, account_id)
 
 
 async def everything_told(engine: Engine) -> str:
@@ -193,6 +197,6 @@ async def everything_told(engine: Engine) -> str:
         }
         async with engine.pool.connection() as conn:
             await notices.warn_of_posts_at_risk(conn, settings, await database.async_now(conn))
-        await telling.tell(engine.pool, settings.model_copy(update=ways), engine.http)
+        await sender.tell(engine.pool, settings.model_copy(update=ways), engine.http)
     assert box.letters and far_end.requests
     return "".join(letter.get_content() for letter in box.letters) + str(far_end.requests)

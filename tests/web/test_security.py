@@ -14,11 +14,12 @@ import time_machine
 from flask import Flask
 from werkzeug.routing import Rule
 
-from postflow import errors, links
+from postflow import errors
+from postflow.media import signed_links
 from postflow.models import Limits
 from tests.web.conftest import PASSWORD, Browser, an_account
 from tests.web.test_compose import uploaded, written
-from web import database
+from web.middleware import database
 
 #: Reached without a session, each for a reason.
 FOR_EVERYBODY = {
@@ -220,7 +221,7 @@ def test_an_upload_over_the_limit_is_refused_with_a_sentence(start, signed_in):
 def test_a_signed_link_ends_and_cannot_be_stretched(app: Flask, ada: Browser, hers: dict[str, int]):
     stranger = app.test_client()
     with app.app_context():
-        link = links.sign(database.settings(), hers["media_id"], "", life_s=60).removeprefix("http://localhost")
+        link = signed_links.sign(database.settings(), hers["media_id"], "", life_s=60).removeprefix("http://localhost")
     assert stranger.get(link).status_code == 200
     assert stranger.get(link[:-2] + "xx").status_code == 404
     with time_machine.travel(time.time() + 120, tick=True):
@@ -231,10 +232,10 @@ def test_a_link_of_another_installation_opens_nothing(app: Flask, start, ada: Br
     with app.app_context():
         settings = database.settings().model_copy(update={"secret_key": "z" * 40})
     foreign = start(secret_key="z" * 40).extensions["settings"]
-    link = links.sign(foreign, hers["media_id"], "", life_s=60).removeprefix("http://localhost")
+    link = signed_links.sign(foreign, hers["media_id"], "", life_s=60).removeprefix("http://localhost")
     assert settings.secret_key != foreign.secret_key
     with app.app_context(), pytest.raises(errors.NotFound):
-        links.verify(database.settings(), link.removeprefix("/m/"))
+        signed_links.verify(database.settings(), link.removeprefix("/m/"))
 
 
 FIELDS = """

@@ -4,8 +4,9 @@ import psycopg
 import pytest
 from flask import Flask
 
-from postflow import net, surveying
+from postflow.connections import limit_refresh
 from postflow.db import async_pool
+from postflow.http import clients
 from sandbox import Sandbox
 from tests.web.conftest import Browser
 from tests.web.test_accounts import connect
@@ -69,7 +70,7 @@ def test_a_server_that_does_not_answer_holds_up_nothing(
 def test_a_slow_server_holds_up_one_page_and_no_other_server_s_news(
     ada: Browser, account: int, sandbox: Sandbox, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surveying, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(limit_refresh, "PATIENCE_S", 0.5)
     connect(ada, sandbox, "gotosocial")
     [other] = db.execute("SELECT id FROM accounts WHERE id <> %s", [account]).fetchone() or [0]
     grow_old(db)
@@ -88,15 +89,18 @@ async def test_each_day_the_stale_are_asked_and_other_software_is_told_to_the_pe
     app: Flask, ada: Browser, account: int, sandbox: Sandbox, db: psycopg.Connection
 ) -> None:
     settings = app.extensions["settings"]
-    async with async_pool(settings.database_url.get_secret_value(), max_size=3) as pool, net.client(settings) as http:
-        assert (await surveying.daily(pool, settings, http))["servers"] == 0
+    async with (
+        async_pool(settings.database_url.get_secret_value(), max_size=3) as pool,
+        clients.client(settings) as http,
+    ):
+        assert (await limit_refresh.daily(pool, settings, http))["servers"] == 0
         grow_old(db)
         sandbox.configure("mastodon", software="mastodon", version="4.2.0")
-        assert (await surveying.daily(pool, settings, http))["answered"] == 1
+        assert (await limit_refresh.daily(pool, settings, http))["answered"] == 1
         assert db.execute("SELECT version, state FROM servers, accounts").fetchone() == ("4.2.0", "active")
         grow_old(db)
         sandbox.configure("mastodon", software="pixelfed")
-        assert (await surveying.daily(pool, settings, http))["answered"] == 1
+        assert (await limit_refresh.daily(pool, settings, http))["answered"] == 1
     [state, reason] = db.execute("SELECT state, state_reason FROM accounts").fetchone() or ["", ""]
     assert state == "needs_reconnect"
     assert "runs Pixelfed now" in reason

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from flask import Flask
 
-from postflow import settling
+from postflow.publishing import verify_link
 from sandbox import Sandbox
 from tests.web.conftest import Browser
 from tests.web.test_accounts import connect
@@ -86,7 +86,7 @@ def test_a_server_that_cannot_be_asked_leaves_the_choice_to_the_person(
 ) -> None:
     post = Undecided(ada, sandbox, db, "mastodon")
     link = post.status("wren")["url"]
-    monkeypatch.setattr(settling, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(verify_link, "PATIENCE_S", 0.5)
     slow = sandbox.faults.add("slow", instance="mastodon", path="/api/v1/statuses/", seconds=30)
     assert "does not answer right now" in post.say(link)
     sandbox.faults.clear(slow)

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import BaseModel
 
-from postflow import config, counting, pictures
+from postflow import config
 from postflow.errors import ConnectError, NotFound, PublishError, Refused, Retry, StageLost
+from postflow.media import renditions
 from postflow.models import (
     Account,
     AppRegistration,
@@ -36,7 +37,7 @@ from postflow.models import (
     Verdict,
     utc_now,
 )
-from postflow.platforms import answers
+from postflow.platforms import answers, counting
 from postflow.platforms.base import Authorization, Checkpoint, Connected, ConnectOption, OptionField, Platform
 from postflow.platforms.instagram import (
     composing,
@@ -193,7 +194,7 @@ class Instagram(Platform):
 
     def recipe(
         self, content: Content, media: Media, server: Server, first: Media | None = None
-    ) -> pictures.Recipe | None:
+    ) -> renditions.Recipe | None:
         return composing.recipe(content, media, server, first or media)
 
     # -- publishing --------------------------------------------------------------------------------------

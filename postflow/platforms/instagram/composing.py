@@ -5,9 +5,9 @@ https://developers.facebook.com/docs/instagram-platform/instagram-graph-api/refe
 
 from collections.abc import Iterator, Sequence
 
-from postflow import counting, pictures
+from postflow.media import renditions
 from postflow.models import Attachment, Content, Limits, Media, MediaKind, Problem, Server, Visibility
-from postflow.platforms import composing
+from postflow.platforms import composing, counting
 from postflow.platforms.instagram import options
 
 MOST_MENTIONS = 20
@@ -105,7 +105,7 @@ def _tags(content: Content, media: Sequence[Media]) -> Iterator[Problem]:
             yield Problem(sentence="In a carousel only pictures can carry tags.", field=field)
 
 
-def recipe(content: Content, media: Media, server: Server, first: Media) -> pictures.Recipe | None:
+def recipe(content: Content, media: Media, server: Server, first: Media) -> renditions.Recipe | None:
     """Instagram crops a carousel to its first picture: the others are made to fit that, not cut by chance."""
     if media.kind is MediaKind.video:
         return None
@@ -114,7 +114,7 @@ def recipe(content: Content, media: Media, server: Server, first: Media) -> pict
     if len(content.attachments) > 1 and not story:
         low, high = _shape(first)
     pad = story or options.of(content).get("fit") == "pad"
-    return pictures.Recipe(
+    return renditions.Recipe(
         max_width=MAX_WIDTH,
         max_bytes=server.limits.max_image_bytes,
         mime_types=("image/jpeg",),

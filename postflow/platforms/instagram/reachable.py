@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from postflow import config, internet, links
+from postflow import config
+from postflow.http import addresses
+from postflow.media import signed_links
 from postflow.platforms import answers
 
 _HINT = "Set POSTFLOW_PUBLIC_URL to the https address at which the internet reaches this PostFlow."
@@ -32,7 +34,7 @@ def refusal(settings: config.Settings) -> str | None:
         fault = "is not https"
     elif not re.fullmatch(r"[!-~]+", settings.public_url):
         fault = "is not written in plain letters (use its xn-- form)"
-    elif internet.is_private_name(host) or not re.search("[.:]", host) or host.endswith(_INSIDE):
+    elif addresses.is_private_name(host) or not re.search("[.:]", host) or host.endswith(_INSIDE):
         fault = "is known inside your own network only"
     return f"Instagram fetches pictures from PostFlow, but {settings.public_url} {fault}. {_HINT}" if fault else None
 
@@ -45,7 +47,7 @@ async def probe(http: httpx.AsyncClient, settings: config.Settings) -> str | Non
 
 
 async def fetched(http: httpx.AsyncClient, settings: config.Settings) -> str | None:
-    url = links.sign(settings, links.PROBE_ID, "", life_s=300)
+    url = signed_links.sign(settings, signed_links.PROBE_ID, "", life_s=300)
     try:
         headers = {"User-Agent": _AGENT, "Accept": "image/*"}
         answer = await http.get(url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False)
@@ -55,7 +57,7 @@ async def fetched(http: httpx.AsyncClient, settings: config.Settings) -> str | N
         return _said(settings, "it sends visitors to another address")
     if answer.status_code != 200:
         return _said(settings, f"it answered with HTTP {answer.status_code}")
-    if answer.content != links.PROBE:
+    if answer.content != signed_links.PROBE:
         return _said(settings, "something else than PostFlow answered there")
     return None
 

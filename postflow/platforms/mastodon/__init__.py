@@ -14,16 +14,16 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from postflow import counting, pictures
+from postflow.media import renditions
 from postflow.models import Account, Content, Limits, Media, MediaKind, Problem, Server
-from postflow.platforms import composing
+from postflow.platforms import composing, counting
 from postflow.platforms.base import ConnectOption, Platform
-from postflow.platforms.mastodon import by_hand
+from postflow.platforms.mastodon import manual_token
 from postflow.platforms.mastodon.connecting import Connecting
 from postflow.platforms.mastodon.locating import Locating
+from postflow.platforms.mastodon.own_statuses import Staged
 from postflow.platforms.mastodon.publishing import Publishing
 from postflow.platforms.mastodon.reconciling import Reconciling
-from postflow.platforms.mastodon.traces import Staged
 
 
 class Mastodon(Connecting, Publishing, Reconciling, Locating, Platform):
@@ -38,7 +38,7 @@ class Mastodon(Connecting, Publishing, Reconciling, Locating, Platform):
         by_address = ConnectOption(
             key="instance", label=self.label, asks_for="instance", hint="such as mastodon.social"
         )
-        return [by_address, by_hand.OPTION]
+        return [by_address, manual_token.OPTION]
 
     def count(self, content: Content, limits: Limits) -> int:
         return counting.length(content.text, content.spoiler_text, limits.counting, per_url=limits.chars_per_url)
@@ -51,9 +51,9 @@ class Mastodon(Connecting, Publishing, Reconciling, Locating, Platform):
 
     def recipe(
         self, content: Content, media: Media, server: Server, first: Media | None = None
-    ) -> pictures.Recipe | None:
+    ) -> renditions.Recipe | None:
         if media.kind is not MediaKind.image:
             return None
         limits = server.limits
         kinds = tuple(kind for kind in ("image/jpeg", "image/png") if kind in limits.mime_types) or ("image/jpeg",)
-        return pictures.Recipe(max_pixels=limits.max_image_pixels, max_bytes=limits.max_image_bytes, mime_types=kinds)
+        return renditions.Recipe(max_pixels=limits.max_image_pixels, max_bytes=limits.max_image_bytes, mime_types=kinds)

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from postflow.errors import AppForgotten, ConnectError, OutcomeUnknown, PublishError, Refused, Unauthorized
 from postflow.models import AppRegistration, Credentials, Login, Profile, Server, utc_now
-from postflow.platforms import addresses, answers, software
+from postflow.platforms import answers, software, split_domains
 from postflow.platforms.base import Authorization, Connected
-from postflow.platforms.mastodon import by_hand, instance, shut_out
-from postflow.platforms.mastodon.speaking import Speaking
+from postflow.platforms.mastodon import instance, manual_token, token_refusals
+from postflow.platforms.mastodon.api import Speaking
 
 #: A server that forgets its keys leaves looking as the only way to settle a lost answer.
 _MUST_READ = (
@@ -127,11 +127,13 @@ class Connecting(Speaking):
         wanted = f"Make one with these scopes: {' '.join(self.scopes(server))}."
         try:
             profile = await self._introduced(http, server, credentials)
-            lacking = await by_hand.missing_scopes(http, server.base_url, self.bearer(credentials), profile.remote_id)
+            lacking = await manual_token.missing_scopes(
+                http, server.base_url, self.bearer(credentials), profile.remote_id
+            )
         except Unauthorized as error:
             if error.code == "scopes":  # it may not even say whose it is
                 raise ConnectError(
-                    f"This token does not let PostFlow {by_hand.said(self.scopes(server)[:1])}. {wanted}"
+                    f"This token does not let PostFlow {manual_token.said(self.scopes(server)[:1])}. {wanted}"
                 ) from None
             if error.code in ("unauthorized", "token"):
                 raise ConnectError(
@@ -141,14 +143,14 @@ class Connecting(Speaking):
         except PublishError as error:
             raise ConnectError(f"{error.sentence} {error.next_step or 'Try again in a moment.'}") from None
         if lacking:
-            raise ConnectError(f"This token does not let PostFlow {by_hand.said(lacking)}. {wanted}")
+            raise ConnectError(f"This token does not let PostFlow {manual_token.said(lacking)}. {wanted}")
         return [Connected(profile=profile, credentials=credentials)]
 
     async def _introduced(self, http: httpx.AsyncClient, server: Server, credentials: Credentials) -> Profile:
         """The profile, with the handle under which the rest of the network knows it."""
         profile = await self._profile(http, server.base_url, credentials)
         name = profile.handle.lstrip("@").partition("@")[0]
-        return profile.model_copy(update={"handle": await addresses.handle(http, server.base_url, name)})
+        return profile.model_copy(update={"handle": await split_domains.handle(http, server.base_url, name)})
 
     async def _token(
         self, http: httpx.AsyncClient, base_url: str, app: AppRegistration, asked: Mapping[str, str]
@@ -188,8 +190,8 @@ class Connecting(Speaking):
     async def _profile(self, http: httpx.AsyncClient, base_url: str, credentials: Credentials) -> Profile:
         url, headers = f"{base_url}/api/v1/accounts/verify_credentials", self.bearer(credentials)
         answer = await answers.ask(http, "GET", url, headers=headers)
-        if shut_out.is_refusal(answer):
-            raise await shut_out.meant(http, url, headers, answer)
+        if token_refusals.is_refusal(answer):
+            raise await token_refusals.meant(http, url, headers, answer)
         body = self.understood(answer, commit=False)
         if not body.get("id"):
             raise Unauthorized("The server does not say whose account this is.", next_step="Connect the account again.")

@@ -15,9 +15,9 @@ import httpx
 from postflow.errors import Invalid, PublishError
 from postflow.models import Login, Receipt
 from postflow.platforms import answers
-from postflow.platforms.mastodon import traces
-from postflow.platforms.mastodon.answered import link_of
-from postflow.platforms.mastodon.speaking import Speaking
+from postflow.platforms.mastodon import own_statuses
+from postflow.platforms.mastodon.api import Speaking
+from postflow.platforms.mastodon.receipts import link_of
 
 #: /@ada/1, /web/@ada/1, /@ada/statuses/01ABC, /users/ada/statuses/1, /notice/A1, /p/ada/1, /@ada@host/posts/1/, /notes/1
 _WITH_ID = re.compile(r"(?:/[^/]+)*/(?:@[^/]+|statuses|notice|notes|posts|p/[^/]+)/([0-9A-Za-z-]+)")
@@ -62,9 +62,9 @@ class Locating(Speaking):
         """Some servers list the same page for ever, whatever page is asked for."""
         seen, before = set[str](), None
         for _ in range(MOST_PAGES):
-            answer = await traces.page(self, http, login, before=before)
+            answer = await own_statuses.page(self, http, login, before=before)
             if answer.status_code == 403:
-                answer = await traces.page(self, http, login, before=before, as_stranger=True)
+                answer = await own_statuses.page(self, http, login, before=before, as_stranger=True)
             statuses = [one for one in self.listed(answer) if str(one["id"]) not in seen]
             for status in statuses:
                 if address in (_plain(str(status.get("url"))), _plain(str(status.get("uri")))):
@@ -72,7 +72,7 @@ class Locating(Speaking):
             if not statuses:
                 return None
             seen |= {str(one["id"]) for one in statuses}
-            before = str(min(statuses, key=traces.order)["id"])
+            before = str(min(statuses, key=own_statuses.order)["id"])
         return None
 
 

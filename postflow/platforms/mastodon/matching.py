@@ -16,9 +16,9 @@ import httpx
 
 from postflow.models import Attempt, Outgoing
 from postflow.platforms import answers
-from postflow.platforms.mastodon.answered import same_language
-from postflow.platforms.mastodon.speaking import Speaking
-from postflow.platforms.mastodon.traces import Seen, Staged, Status, has_our_uploads
+from postflow.platforms.mastodon.api import Speaking
+from postflow.platforms.mastodon.own_statuses import Seen, Staged, Status, has_our_uploads
+from postflow.platforms.mastodon.receipts import same_language
 
 Match = Literal["ours", "another", "unclear"]
 

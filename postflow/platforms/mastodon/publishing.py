@@ -11,10 +11,10 @@ from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Ret
 from postflow.models import Login, Outgoing, OutgoingMedia, Receipt
 from postflow.platforms import answers
 from postflow.platforms.base import Checkpoint
-from postflow.platforms.mastodon import traces
-from postflow.platforms.mastodon.answered import receipt
-from postflow.platforms.mastodon.explaining import BURNS_KEYS, Explaining
-from postflow.platforms.mastodon.traces import Staged, Upload
+from postflow.platforms.mastodon import own_statuses
+from postflow.platforms.mastodon.own_statuses import Staged, Upload
+from postflow.platforms.mastodon.receipts import receipt
+from postflow.platforms.mastodon.refusals import BURNS_KEYS, Explaining
 
 #: The answer to an earlier request with this key, which was a fault: the key is used up, and nothing else hangs on it.
 REPLAYED = "replayed"
@@ -54,12 +54,12 @@ class Publishing(Explaining):
         return stage
 
     async def _newest(self, http: httpx.AsyncClient, login: Login) -> str | None:
-        answer = await traces.page(self, http, login, limit=1)
+        answer = await own_statuses.page(self, http, login, limit=1)
         if answer.status_code == 403:
             await self.still_welcome(http, login)
             return None  # no read:statuses: reconciling will have to ask the person
         found = self.listed(answer)
-        return str(max(found, key=traces.order)["id"]) if found else None
+        return str(max(found, key=own_statuses.order)["id"]) if found else None
 
     async def _upload(self, http: httpx.AsyncClient, outgoing: Outgoing, media: OutgoingMedia, place: int) -> Upload:
         answer = await self._sent(http, outgoing.login, media)

@@ -16,13 +16,13 @@ from postflow.models import (
     Verdict,
     Visibility,
 )
-from postflow.platforms import looking, software
-from postflow.platforms.mastodon import matching, traces
-from postflow.platforms.mastodon.answered import receipt
-from postflow.platforms.mastodon.asking import Asking
-from postflow.platforms.mastodon.explaining import SAID_GONE
+from postflow.platforms import lookups, software
+from postflow.platforms.mastodon import matching, own_statuses
+from postflow.platforms.mastodon.own_statuses import Staged
 from postflow.platforms.mastodon.publishing import REPLAYED
-from postflow.platforms.mastodon.traces import Staged
+from postflow.platforms.mastodon.queries import Asking
+from postflow.platforms.mastodon.receipts import receipt
+from postflow.platforms.mastodon.refusals import SAID_GONE
 
 #: What anyone may see, with or without a token.
 FOR_ALL = frozenset({Visibility.public, Visibility.unlisted})
@@ -44,23 +44,25 @@ class Reconciling(Asking):
     ) -> Verdict:
         assert isinstance(staged, Staged)
         try:
-            own = await traces.since(self, http, outgoing.login, staged.anchor, long_before=_long_before(attempt))
+            own = await own_statuses.since(self, http, outgoing.login, staged.anchor, long_before=_long_before(attempt))
             found = await self._ours(http, outgoing, staged, attempt, own)
         except Unauthorized:
             raise
         except Refused:
             return await self._seen_by_all(http, outgoing, staged, attempt)
         except PublishError as error:
-            return looking.cannot_ask(attempt, error)
+            return lookups.cannot_ask(attempt, error)
         if found or own.complete:
             return found or await self.absent(http, outgoing, staged, attempt)
-        return looking.list_is_short(attempt)
+        return lookups.list_is_short(attempt)
 
     async def _ours(
-        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, own: traces.Seen
+        self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt, own: own_statuses.Seen
     ) -> Found | Undecidable | None:
         unclear = False
-        for status in sorted(own.statuses, key=traces.order):  # of two with the same words the first sent is the older
+        for status in sorted(
+            own.statuses, key=own_statuses.order
+        ):  # of two with the same words the first sent is the older
             if str(status["id"]) in attempt.taken_remote_ids:
                 continue
             match = await matching.match(self, http, outgoing, staged, attempt, own, status)
@@ -80,11 +82,11 @@ class Reconciling(Asking):
         except Unauthorized:
             raise
         except PublishError as error:
-            return looking.cannot_ask(attempt, error)
+            return lookups.cannot_ask(attempt, error)
         found = None
         if outgoing.content.visibility in FOR_ALL:
             try:
-                own = await traces.since(
+                own = await own_statuses.since(
                     self, http, outgoing.login, staged.anchor, long_before=_long_before(attempt), as_stranger=True
                 )
                 found = await self._ours(http, outgoing, staged, attempt, own)
@@ -93,19 +95,19 @@ class Reconciling(Asking):
         if found:
             return found
         if attempt.looks == 0:
-            return LookAgain(in_s=looking.SETTLE_S, why="It cannot be seen on the account so far. Looking once more.")
+            return LookAgain(in_s=lookups.SETTLE_S, why="It cannot be seen on the account so far. Looking once more.")
         return Undecidable(why="The account's access does not let PostFlow read what is on it, so it cannot tell.")
 
     async def absent(self, http: httpx.AsyncClient, outgoing: Outgoing, staged: Staged, attempt: Attempt) -> Verdict:
-        if again := looking.once_more(attempt):
+        if again := lookups.once_more(attempt):
             return again
         if attempt.error_code == SAID_GONE:
             return Undecidable(why=_SAID_GONE)
         known = outgoing.server.capabilities
         if not known.lists_all:
-            return looking.before_asking(attempt) or Undecidable(why=_MAY_BE_HIDDEN)
+            return lookups.before_asking(attempt) or Undecidable(why=_MAY_BE_HIDDEN)
         if not software.guards_repeat(known, uploads=bool(staged.uploads)):
-            return looking.before_asking(attempt) or Undecidable(why=_UNGUARDED)
+            return lookups.before_asking(attempt) or Undecidable(why=_UNGUARDED)
         used_up = attempt.error_code == REPLAYED
         return SafeToResend(why="It is not on the account: it did not go out.", new_key=used_up)
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import BaseModel, SecretStr
 
-from postflow import counting, pictures
 from postflow.errors import ConnectError, Invalid, PublishError, Refused, Retry, Unauthorized
+from postflow.media import renditions
 from postflow.models import (
     Account,
     Attempt,
@@ -37,7 +37,7 @@ from postflow.models import (
     Visibility,
     utc_now,
 )
-from postflow.platforms import answers, composing, looking
+from postflow.platforms import answers, composing, counting, lookups
 from postflow.platforms.base import Checkpoint, Connected, ConnectOption, OptionField, Platform, SignInField
 
 POST = "app.bsky.feed.post"
@@ -152,11 +152,11 @@ class Bluesky(Platform):
 
     def recipe(
         self, content: Content, media: Media, server: Server, first: Media | None = None
-    ) -> pictures.Recipe | None:
+    ) -> renditions.Recipe | None:
         if media.kind is not MediaKind.image:
             return None
         limits = server.limits
-        return pictures.Recipe(
+        return renditions.Recipe(
             max_pixels=limits.max_image_pixels, max_bytes=limits.max_image_bytes, mime_types=limits.mime_types
         )
 
@@ -220,10 +220,10 @@ class Bluesky(Platform):
         except Unauthorized:
             raise
         except PublishError as error:
-            return looking.cannot_ask(attempt, error)
+            return lookups.cannot_ask(attempt, error)
         if found is None:
             absent = SafeToResend(why="There is no record under its key: it did not go out.")
-            return looking.once_more(attempt) or absent
+            return lookups.once_more(attempt) or absent
         if staged.rkey in attempt.taken_remote_ids:
             return SafeToResend(why="Its key belongs to another post.", restage=True)
         return Found(receipt=_receipt(outgoing, staged))

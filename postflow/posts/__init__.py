@@ -1,0 +1,4 @@
+"""The story before post_date: what a person writes, plans, moves and cancels.
+
+scheduling preflight lists   the stories, what a network would refuse, the lists of the queue
+posts deliveries             the tables, and the transitions that a person makes"""
