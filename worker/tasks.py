@@ -1,7 +1,7 @@
 """The worker's tasks: one call each.
 
 There is no queue-level retry around any of these: what must happen again is decided and deferred by the stories
-(`preparing`, `publishing`, `reconciling` and `rechecking` in postflow/).
+(`preparing`, `sending`, `reconciling` and `rechecking` in postflow/publishing/).
 """
 
 from postflow.jobs import QUEUE, publish_later

@@ -26,7 +26,7 @@ from postflow.models import Login, utc_now
 from postflow.platforms.instagram import graph, signed_request
 from postflow.posts import deliveries
 
-log = structlog.stdlib.get_logger("postflow.withdrawing")
+log = structlog.stdlib.get_logger("postflow.connections.meta_callbacks")
 
 #: Clocks differ; and an access that is newer than the callback was given after it.
 SKEW = timedelta(minutes=1)

@@ -1,7 +1,7 @@
 """The story at post_date: ready → sending → published. Called by the worker's tasks, one call each.
 
     preparing    scheduled → preparing → ready           minutes early, repeatable, checkpointed after each step
-    publishing   ready → sending → published             the intent is committed BEFORE the one visible request leaves
+    sending      ready → sending → published             the intent is committed BEFORE the one visible request leaves
                          sending → unknown               an answer that is lost says nothing: look, never just send again
     reconciling  unknown → published | scheduled | attention
     sweeping     whatever overslept its wake_at: workers die, jobs get lost, the rows tell
