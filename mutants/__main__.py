@@ -32,27 +32,33 @@ HEART = {
     "publishing/turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
     "publishing/outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),
     "publishing/reconciling": ("engine/test_reconciling", "engine/test_publishing", "engine/test_releases"),
-    "publishing/restoring": ("engine/test_restoring",),
-    "publishing/rechecking": ("engine/test_held",),
-    "publishing/due": ("engine/test_guards", "engine/test_same_account_twice", "engine/test_clocks"),
+    "publishing/restoring": ("engine/test_doubt",),
+    "publishing/rechecking": ("engine/test_rechecking",),
+    "publishing/due": ("engine/test_due", "engine/test_guards"),
     "publishing/sending": (
         "engine/test_publishing",
-        "engine/test_retries",
-        "engine/test_turns",
+        "engine/test_publishing_moments",
+        "engine/test_bad_input",
+        "engine/test_word_against_claim",
         "engine/test_uploads_gone",
+        "engine/test_queue_head_start",
+        "engine/test_releases",
+        "engine/test_kept",
+        "engine/test_turns",
     ),
     "publishing/preparing": (
         "engine/test_preparing",
-        "engine/test_publishing_moments",
         "engine/test_budgets",
         "engine/test_room_for_others",
         "engine/test_queue_head_start",
     ),
-    "publishing/sweeping": ("engine/test_sweeping", "engine/test_sessions"),
+    "publishing/sweeping": ("engine/test_sweeping",),
 }
+#: How a child ends that could not do what it was there for.
+OURS = 70
 UNSEEN = ("unnoticed", "no test")
 #: So many tests are asked about a change at most, the quickest first, and for so long.
-MOST_TESTS, LONGEST_S = 40, 120
+MOST_TESTS, LONGEST_S = 40, 400
 #: What tests need beside PostFlow takes a second to import: once, not for every change.
 BEFOREHAND = (
     "_hypothesis_pytestplugin", "alembic.command", "anyio.pytest_plugin", "argon2", "certifi", "croniter",
@@ -139,6 +145,8 @@ def _tried(module: str, change: Change, tests: list[str]) -> str:
         if code == 0:
             return "unnoticed"
         lines = said.read_text(errors="replace").splitlines()
+        if code == OURS:
+            raise RuntimeError("\n".join(["the tests could not be asked:", *lines[-30:]]))
         by = next((line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "what imports it")
         return f"noticed by {by}"
     finally:
@@ -198,7 +206,7 @@ def _in_a_child(run: Callable[[], int | None], longest_s: float, says: Path | No
     """Its exit code; None when it had to be ended."""
     child = os.fork()
     if child == 0:
-        code = 70
+        code = OURS
         try:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

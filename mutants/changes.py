@@ -149,6 +149,8 @@ def _made(source: str, operator: Operator) -> Iterator[tuple[int, str, str]]:
         text = source.splitlines()[line - 1]
         if type(operator).__name__ == "ReplaceBinaryOperator_Add_Sub" and re.search("[\"']", text + after):
             continue  # two texts are put together
+        if "/," in after:
+            continue  # the star of a signature is no sign
         yield line, after, code
 
 

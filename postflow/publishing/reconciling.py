@@ -32,7 +32,7 @@ LONGEST = timedelta(days=1)
 
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     """Asks the network whether it went out. Returns the row when it is decided."""
-    claim = secrets.token_hex(8)
+    claim = secrets.token_hex()
     look_s = engine.settings.request_timeout_s * LOOK_REQUESTS
     async with engine.pool.connection() as conn:
         delivery = await transitions.claim_to_look(conn, delivery_id, claim, look_s + LOOK_MARGIN_S)

@@ -79,6 +79,22 @@ def test_it_is_due_from_its_date_on(date: timedelta, is_due: bool) -> None:
     assert row.is_due(now) is is_due
 
 
+async def test_the_same_words_are_added_to_its_story_once(
+    db: psycopg.Connection, engine: Engine, two: tuple[Delivery, Delivery]
+) -> None:
+    async with engine.pool.connection() as conn:
+        for one, words in ((two[0], "It waits."), (two[0], "It waits."), (two[0], "Still."), (two[1], "It waits.")):
+            await due.note(conn, one.id, words)
+    told = db.execute(
+        "SELECT delivery_id, status, sentence FROM delivery_events WHERE sentence IN ('It waits.', 'Still.') ORDER BY id"
+    ).fetchall()
+    assert told == [
+        (two[0].id, "scheduled", "It waits."),
+        (two[0].id, "scheduled", "Still."),
+        (two[1].id, "scheduled", "It waits."),
+    ]
+
+
 # -- of others beside it -------------------------------------------------------------------------------------------
 
 

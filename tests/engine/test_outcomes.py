@@ -14,6 +14,7 @@ from postflow.models import Delivery, Receipt
 from postflow.publishing import outcomes, outgoing, preparing, sending, transitions
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
+from tests.engine.test_kept import answering_badly, gone
 
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 
@@ -124,7 +125,9 @@ async def test_its_story_tells_what_was_found_from_what_was_answered(
     found: bool, sentence: str, db: psycopg.Connection, engine: Engine, ada: int, account: int
 ) -> None:
     sent = await being_sent(db, engine, ada, account)
-    done = await outcomes._write_published(engine, sent, Receipt(remote_id="1"), found=found)
+    platform, parcel = await outgoing.gathered(engine, sent, with_data=False)
+    receipt = Receipt(remote_id="1", permalink="https://social.example/1")
+    done = await outcomes.published(engine, sent, None if found else "mine", platform, parcel, receipt)
     assert done and done.published_at and done.sent_at
     assert last_line(db, sent)[0] == sentence
     assert (done.published_at == done.sent_at) == found, "what is found went out when it was sent"
@@ -374,6 +377,28 @@ async def test_the_end_of_a_request_however_it_ended_wakes_the_accounts_next_pos
     db.execute("DELETE FROM procrastinate_jobs")
     await ENDS[end](engine, sent)
     assert [story for story, one, _ in jobs(db) if one == waits.id] == ["publish"]
+
+
+# -- a session that ends just then ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("end", "becomes"), [("unknown", "unknown"), ("not now", "scheduled"), ("never", "failed")])
+async def test_whatever_was_learned_is_written_down_though_the_session_ends_just_then(
+    end: str, becomes: str, db: psycopg.Connection, engine: Engine, ada: int, account: int
+) -> None:
+    sent = await being_sent(db, engine, ada, account)
+    async with answering_badly(engine, "UPDATE deliveries SET status", gone) as breaking:
+        await ENDS[end](breaking, sent)
+    assert status_of(db, sent) == becomes
+
+
+async def test_what_is_still_ready_is_woken_though_the_session_ends_just_then(
+    db: psycopg.Connection, engine: Engine, ada: int, account: int
+) -> None:
+    sent = await being_sent(db, engine, ada, account)
+    async with answering_badly(engine, "procrastinate_defer_jobs", gone) as breaking:
+        await unheard_of(db, breaking, sent, "ready")
+    assert [story for story, _, _ in jobs(db)] == ["publish"]
 
 
 # -- pauses ------------------------------------------------------------------------------------------------

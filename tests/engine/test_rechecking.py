@@ -26,8 +26,9 @@ async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada:
 @pytest.fixture
 async def out(db: psycopg.Connection, engine: Engine, ada: int, account: int) -> Delivery:
     """Published now, first sent some minutes ago, and to be looked at."""
-    [made] = scheduled(db, engine.settings, ada, (account,), TEXT)
-    done = await sending.publish(engine, made.id)
+    for text in ("out before it", TEXT):
+        [made] = scheduled(db, engine.settings, ada, (account,), text)
+        done = await sending.publish(engine, made.id)
     assert done
     db.execute("INSERT INTO rechecks VALUES (%s, now(), now() - interval '5 minutes')", [done.id])
     return done
@@ -135,7 +136,6 @@ async def test_who_could_not_look_has_not_looked(
         sandbox.faults.add("status", **LISTS, status=502, times=None)
     else:
         sandbox.faults.add("short_list", **LISTS, times=None)
-        db.execute("UPDATE deliveries SET staged = jsonb_set(staged, '{anchor}', '\"1\"')")
     await rechecking.recheck(engine, out.id)
     assert planned(db) == before
 

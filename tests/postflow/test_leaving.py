@@ -244,6 +244,20 @@ async def test_what_leaves_in_time_is_answered(port: tuple[int, list[bytes]]) ->
     assert (await posted(port[0])).status_code == 200
 
 
+async def test_whether_anything_has_left_is_known(port: tuple[int, list[bytes]]) -> None:
+    """What has not need not be looked for."""
+    unreachable, sent = deadline.Departure(5), deadline.Departure(5)
+    async with clients.commit_client(settings()) as http:
+        with deadline.by(unreachable), socket.create_server(("127.0.0.1", 0)) as closed:
+            address = closed.getsockname()[1]
+            closed.close()
+            with pytest.raises(httpx.ConnectError):
+                await http.post(f"https://127.0.0.1:{address}/", json={"a": 1})
+        with deadline.by(sent):
+            await http.post(f"https://127.0.0.1:{port[0]}/", json={"a": 1})
+    assert (unreachable.has_left, sent.has_left) == (False, True)
+
+
 async def test_what_follows_a_departure_is_not_bound_by_it(port: tuple[int, list[bytes]]) -> None:
     with deadline.by(deadline.Departure(-1)):
         pass
