@@ -90,8 +90,8 @@ async def test_posts_go_out_by_the_alarm_alone(
 WITHOUT_A_LOOK = """
 import sys
 from procrastinate import cli
-from worker import bell
-bell.LOOK_AGAIN_S = 3600.0
+from worker import notifier
+notifier.LOOK_AGAIN_S = 3600.0
 sys.argv = ["procrastinate", "--app=worker.app.app", "worker", "--fetch-job-polling-interval=3600"]
 cli.main()
 """

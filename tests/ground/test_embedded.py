@@ -22,8 +22,8 @@ from tests.patience import PATIENCE_S
 #: Starts a server on argv[1], prints its URL and waits to be killed.
 SUPERVISOR = """
 import pathlib, sys, time
-from postflow import embedded
-with embedded.EmbeddedPostgres(pathlib.Path(sys.argv[1])) as server:
+from postflow.dev import embedded_postgres
+with embedded_postgres.EmbeddedPostgres(pathlib.Path(sys.argv[1])) as server:
     print(server.pid, server.url(), flush=True)
     time.sleep(600)
 """

@@ -14,7 +14,7 @@ import pytest
 #: Runs the programs of argv[1] (a Python expression) until it is told to stop.
 RUN = """
 import os, sys
-from postflow.supervisor import Program, Supervisor
+from postflow.dev.supervisor import Program, Supervisor
 python = [sys.executable, "-u", "-c"]
 Supervisor(eval(sys.argv[1]), os.environ).run()
 print("run returned")

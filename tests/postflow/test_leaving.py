@@ -306,10 +306,11 @@ async def test_what_the_kernel_still_held_is_thrown_away_with_the_request(how: s
 
 SENDER = """
 import asyncio, json, os, sys
-from postflow import config, net
+from postflow import config
+from postflow.http import clients
 async def main():
     settings = config.Settings.model_validate(json.loads(sys.argv[1]))
-    async with net.commit_client(settings) as http:
+    async with clients.commit_client(settings) as http:
         async def trace(event, _):
             if event == "http11.send_request_body.complete":
                 print("sent", flush=True)
