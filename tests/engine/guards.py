@@ -1625,8 +1625,8 @@ STORIES: list[Story] = [
 ELSEWHERE = {
     "accounts.connect": "what the account was told to wait is over with its new access",
     "accounts.forget_person": "tests/web",
-    "purging.(module)": "tests/engine/test_purging.py and test_purging_bounds.py",
-    "waking.(module)": "wakes what waited for an account",
+    "retention.(module)": "tests/engine/test_purging.py and test_purging_bounds.py",
+    "jobs.(module)": "wakes what waited for an account",
 }
 #: What no story misses, and why it stands there all the same: by function, parts of its statement.
 NOT_NEEDED: dict[str, dict[str, str]] = {

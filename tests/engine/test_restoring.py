@@ -228,8 +228,8 @@ async def test_a_clock_that_is_set_back_before_a_failover_is_noticed_hides_nothi
     assert await sending.publish(engine, delivery.id)
     db.execute("DELETE FROM deliveries")
     db.execute("INSERT INTO deliveries OVERRIDING SYSTEM VALUE SELECT * FROM replica")
-    for what in ("lineage SET mark = 'another', seen_at = seen_at", "posts SET post_date = post_date"):
-        db.execute(f"UPDATE {what} + interval '1 hour'".encode())
+    db.execute("UPDATE lineage SET mark = 'another', seen_at = now() + interval '1 hour'")
+    db.execute("UPDATE posts SET post_date = post_date + interval '1 hour'")
     assert (await sweeping.sweep(engine))["forgotten"] == 1
     await lifetime.to_rest(engine, db, [delivery.id])
     assert states(db, delivery) == ["published"]

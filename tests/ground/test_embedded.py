@@ -201,7 +201,7 @@ def test_data_of_another_major_version_is_refused_by_name():
 
 
 def test_an_ephemeral_server_of_a_killed_process_is_swept_away_by_the_next():
-    code = SUPERVISOR.replace("embedded.EmbeddedPostgres(pathlib.Path(sys.argv[1]))", "embedded.ephemeral()")
+    code = SUPERVISOR.replace("EmbeddedPostgres(pathlib.Path(sys.argv[1]))", "ephemeral()")
     killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert killed.stdout
     with killed.stdout:
