@@ -88,8 +88,9 @@ def crowd(conn: psycopg.Connection, account_ids: Sequence[int], count: int) -> N
             SELECT (SELECT id FROM users), '{"text": "Not yet."}', now() + interval '1 day' + random() * interval '1 year',
                    'UTC' FROM generate_series(1, %(count)s) RETURNING id, post_date),
         delivered AS (
-            INSERT INTO deliveries (post_id, account_id, revision, wake_at)
-            SELECT id, (%(accounts)s::bigint[])[1 + id %% cardinality(%(accounts)s::bigint[])], 1, post_date FROM made
+            INSERT INTO deliveries (post_id, account_id, place, revision, wake_at)
+            SELECT made.id, a.id, concat_ws(' ', a.platform, a.base_url, a.remote_id), 1, post_date
+              FROM made JOIN accounts a ON a.id = (%(accounts)s::bigint[])[1 + made.id %% cardinality(%(accounts)s::bigint[])]
             RETURNING id, wake_at)
         INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args, scheduled_at)
         SELECT 'posts', story, priority, jsonb_build_object('delivery_id', id), wake_at - early
