@@ -2,9 +2,10 @@
 
 import base64
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -63,6 +64,23 @@ def ada(db: psycopg.Connection) -> int:
 @pytest.fixture
 def bob(db: psycopg.Connection) -> int:
     return a_user(db, "bob@example.org")
+
+
+@pytest.fixture
+def handle() -> str:
+    """Of `account`, and the words of what is posted there."""
+    return "ada-there"
+
+
+@pytest.fixture
+async def account(handle: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
+    """Ada's, on the newest Mastodon."""
+    return await an_account(db, engine, sandbox, ada, "mastodon", handle)
+
+
+def at_step(engine: Engine, step: str, do: Callable[[], Any]) -> Engine:
+    """One that does this too when it has reached the step."""
+    return replace(engine, reached=lambda reached: do() if reached == step else None)
 
 
 def a_user(conn: psycopg.Connection, email: str) -> int:

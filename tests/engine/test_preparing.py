@@ -4,7 +4,7 @@ unforeseen happens; and who is woken for what cannot be prepared now.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,26 +21,10 @@ from postflow.posts import scheduling
 from postflow.publishing import preparing
 from sandbox import Sandbox
 from tests.engine import lifetime
-from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+from tests.engine.conftest import a_picture, at_step, scheduled, status_of
 
 UPLOAD = {"method": "POST", "path": "/api/v[12]/media$"}
 NOW, SOON, LATER = timedelta(0), timedelta(minutes=5), timedelta(hours=3)
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
-
-
-@pytest.fixture
-def handle(request: pytest.FixtureRequest) -> str:
-    return f"prepares-{abs(hash(request.node.name)) % 10**9}"
-
-
-@pytest.fixture
-async def account(handle: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", handle)
 
 
 Post = Callable[..., Delivery]
@@ -57,10 +41,6 @@ def post(handle: str, account: int, db: psycopg.Connection, settings: config.Set
         return delivery
 
     return posted
-
-
-def at_step(engine: Engine, step: str, do: Callable[[], Any]) -> Engine:
-    return dataclasses.replace(engine, reached=lambda reached: do() if reached == step else None)
 
 
 def jobs(db: psycopg.Connection) -> list[tuple[str, datetime]]:

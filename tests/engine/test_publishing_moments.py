@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,25 +19,9 @@ from postflow.posts import scheduling
 from postflow.publishing import outgoing, preparing, sending, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
-from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+from tests.engine.conftest import a_picture, at_step, scheduled, status_of
 
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
-
-
-@pytest.fixture
-def handle(request: pytest.FixtureRequest) -> str:
-    return f"moments-{abs(hash(request.node.name)) % 10**9}"
-
-
-@pytest.fixture
-async def account(handle: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", handle)
 
 
 Post = Callable[..., Delivery]
@@ -54,10 +38,6 @@ def post(handle: str, account: int, db: psycopg.Connection, settings: config.Set
         return delivery
 
     return posted
-
-
-def at_step(engine: Engine, step: str, do: Callable[[], Any]) -> Engine:
-    return dataclasses.replace(engine, reached=lambda reached: do() if reached == step else None)
 
 
 def row(db: psycopg.Connection, columns: str) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import email.utils
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -23,14 +23,6 @@ COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 NETWORKS = ["mastodon", "pixelfed"]
 #: Pauses as they are shipped, and a budget that outlasts the doubling.
 PATIENT = {"backoff_s": 15.0, "max_faults": 11}
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
-    for name in NETWORKS:
-        sandbox.come_back(name)
 
 
 @pytest.fixture
