@@ -8,12 +8,14 @@ sandbox        pretended networks, nobody else's
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 
 from postflow.dev import embedded_postgres
@@ -94,6 +96,17 @@ def sandbox() -> Iterator[Sandbox]:
     """Each test has its own, which starts in milliseconds: what another test sent or set is never seen here."""
     with Sandbox.start() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """What a test configures of logging, as each application and command does, ends with it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @contextlib.contextmanager

@@ -1,14 +1,11 @@
 """The commands an operator runs by hand, as they are met: by their output and exit code, on a real database."""
 
 import asyncio
-import logging
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from postflow import cli, config
@@ -17,16 +14,6 @@ from postflow.publishing import sending
 from sandbox import Sandbox
 from tests.engine.conftest import an_account, scheduled, status_of
 from tests.engine.connected import connected
-
-
-@pytest.fixture(autouse=True)
-def _quiet_afterwards() -> Iterator[None]:
-    """The command's log lines go to its own standard error, which ends with it."""
-    yield
-    root = logging.getLogger()
-    for handler in [one for one in root.handlers if one.get_name() == "postflow"]:
-        root.removeHandler(handler)
-    structlog.reset_defaults()
 
 
 async def run(*args: str) -> Result:

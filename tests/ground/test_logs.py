@@ -4,12 +4,13 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import structlog
 from cryptography.fernet import Fernet
+from structlog.testing import capture_logs
 
 from postflow import config, logs
 
@@ -18,18 +19,14 @@ Lines = Callable[[], str]
 
 
 @pytest.fixture
-def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Lines:
     """What came out, in the format the test was given."""
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
-    root.addHandler(logging.StreamHandler())  # as the `procrastinate` command leaves it
+    logging.getLogger().addHandler(logging.StreamHandler())  # as the `procrastinate` command leaves it
     logs.configure(settings(request.param))
     logs.configure(settings(request.param))
-    yield out.getvalue
-    root.handlers[:] = before
-    root.setLevel(level)
+    return out.getvalue
 
 
 def settings(log_format: str) -> config.Settings:
@@ -100,3 +97,13 @@ def test_each_line_is_one_json_object_and_said_once_beside_a_plain_handler_of_be
     logging.getLogger("postflow.test").info("once")
     [line] = written().splitlines()
     assert json.loads(line)["event"] == "once"
+
+
+def test_a_logger_that_has_spoken_before_goes_by_what_is_configured_now():
+    log = structlog.stdlib.get_logger("postflow.test")
+    logs.configure(settings("json"))
+    log.warning("first")
+    structlog.reset_defaults()
+    with capture_logs() as told:
+        log.warning("second")
+    assert [one["event"] for one in told] == ["second"]

@@ -4,13 +4,12 @@ networks answer. Every secret that the sandbox ever gave out is looked for.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
-import structlog
 from flask import Flask
 from psycopg import sql
 from pydantic import SecretStr
@@ -39,14 +38,10 @@ def settings(app: Flask) -> config.Settings:
 
 
 @pytest.fixture
-def log_lines(settings: config.Settings, caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+def log_lines(settings: config.Settings, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     logs.configure(settings)
     caplog.set_level(logging.DEBUG)
-    yield caplog
-    root = logging.getLogger()
-    for handler in [one for one in root.handlers if one.get_name() == "postflow"]:
-        root.removeHandler(handler)
-    structlog.reset_defaults()
+    return caplog
 
 
 Story = Callable[[Engine], Coroutine[Any, Any, Any]]
