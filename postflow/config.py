@@ -4,6 +4,7 @@ Every setting is `POSTFLOW_<NAME>`, except `DATABASE_URL`, which platforms set b
 file instead: `POSTFLOW_SECRET_KEY_FILE=/run/secrets/key`. README.md lists them all; a test compares the two.
 """
 
+import functools
 import os
 from collections.abc import Mapping
 from email.utils import parseaddr
@@ -21,6 +22,8 @@ from postflow.errors import Misconfigured
 def _words(value: Any) -> Any:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
+
+_zones = functools.cache(available_timezones)  # it walks the disk each time
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 SecretWords = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_words)]
@@ -145,7 +148,7 @@ class Settings(BaseSettings):
     @field_validator("time_zone")
     @classmethod
     def _a_zone(cls, value: str) -> str:
-        if value not in available_timezones():
+        if value not in _zones():
             raise ValueError("must be an IANA zone such as Europe/Berlin")
         return value
 

@@ -215,8 +215,10 @@ async def posted(port: int, *, resolve: Any = None, step: str = "") -> httpx.Res
 @pytest.fixture
 def port(certified: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, list[bytes]]]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certified))
+    clients.trusted.cache_clear()
     with behind_tls(certified) as served:
         yield served
+    clients.trusted.cache_clear()
 
 
 @pytest.mark.parametrize("step", STEPS)

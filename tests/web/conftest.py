@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import argon2
 import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
@@ -25,6 +27,7 @@ from web import app as web_app
 from web.middleware import database
 
 PASSWORD = "correct horse battery"
+SHIPPED_HASHER = users._hasher
 Started = Callable[..., Flask]
 
 
@@ -54,8 +57,22 @@ def encryption_key() -> str:
     return Fernet.generate_key().decode()
 
 
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real hashes, of a hundredth of the cost: each test signs somebody in."""
+    monkeypatch.setattr(users, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """The templates, for all apps of a test process: one compiles each of its own anew."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def start(database_url: str, encryption_key: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+def start(
+    database_url: str, encryption_key: str, compiled: FileSystemBytecodeCache, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Started]:
     """start(instagram_url=…) -> an app with these settings."""
     running: list[Flask] = []
 
@@ -75,6 +92,7 @@ def start(database_url: str, encryption_key: str, monkeypatch: pytest.MonkeyPatc
         )  # it keeps the settings of its process
         app = web_app.create_app(settings)
         app.test_client_class = Browser
+        app.jinja_env.bytecode_cache = compiled
         running.append(app)
         return app
 

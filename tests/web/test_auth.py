@@ -3,11 +3,12 @@
 import re
 import threading
 
+import argon2
 import psycopg
 import pytest
 from flask import Flask
 
-from tests.web.conftest import PASSWORD, Browser
+from tests.web.conftest import PASSWORD, SHIPPED_HASHER, Browser
 
 OWNER = {"email": "Ada@Example.org ", "password": PASSWORD, "display_name": "Ada", "time_zone": "Europe/Berlin"}
 
@@ -132,6 +133,11 @@ def test_changing_the_password_signs_out_everywhere_else(app: Flask, ada: Browse
     assert ada.send("/profile/password", old_password=PASSWORD, new_password="another good one").status_code == 302
     assert elsewhere.get("/profile").status_code == 302
     assert ada.get("/profile").status_code == 200
+
+
+def test_a_guess_costs_what_rfc_9106_asks_of_machines_with_little_memory():
+    cost = (SHIPPED_HASHER.type, SHIPPED_HASHER.memory_cost, SHIPPED_HASHER.time_cost)
+    assert cost == (argon2.Type.ID, 64 * 1024, 3)
 
 
 def test_a_password_is_stored_only_as_an_argon2_hash(ada: Browser, db: psycopg.Connection):
