@@ -67,6 +67,6 @@ def _configure(app: Flask, settings: config.Settings) -> None:
 
 
 def _register_pages(app: Flask) -> None:
-    for name in ("web.posts", "web.media", "web.calendar"):
+    for name in ("web.posts", "web.deliveries", "web.media", "web.calendar"):
         if importlib.util.find_spec(name) is not None:
             app.register_blueprint(importlib.import_module(name).bp)

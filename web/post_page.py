@@ -1,19 +1,22 @@
 """A post's own page: its parts, what became of each delivery, what happens next, and what may be done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from flask import render_template, request
+from flask import flash, redirect, render_template, request, url_for
 from flask_login import current_user
+from psycopg import Connection
+from werkzeug.wrappers import Response
 
 from postflow import db, platforms
-from postflow.errors import NotFound
+from postflow.errors import Conflict, NotFound
 from postflow.media import media
 from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, Post
 from postflow.posts import deliveries, posts
 from web import forms, next_steps, walltime
 from web.middleware import database
+from worker import tasks
 
 EDITABLE = next_steps.WAITING | {DeliveryStatus.cancelled, DeliveryStatus.failed, DeliveryStatus.missed}
 
@@ -59,6 +62,17 @@ def kept_up(fragment: str, whole: str, seen: str, **shown: Any) -> str | tuple[s
     if request.args.get("seen") == seen:
         return "", 204
     return render_template(fragment, seen=seen, renewed=True, **shown)
+
+
+def done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Response:
+    """One change in one transaction with its jobs; what came too late says so. Raises Invalid."""
+    try:
+        with database.transaction() as conn:
+            tasks.publish_later(conn, change(conn))
+        flash(said, "good")
+    except Conflict as wrong:
+        flash(str(wrong), "bad")
+    return redirect(url_for("posts.show", post_id=post_id))
 
 
 def _following(parts: list[Post], by_post: dict[int, list[posts.Line]], now: datetime) -> dict[int, next_steps.Next]:

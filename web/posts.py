@@ -1,7 +1,6 @@
 """Writing and watching posts: the queue, the composer, a post's own page."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
@@ -13,10 +12,8 @@ from postflow import db
 from postflow.accounts import accounts
 from postflow.connections import limit_refresh
 from postflow.errors import Conflict, Invalid, NotFound
-from postflow.http import clients
-from postflow.models import IN_FLIGHT, Delivery, Receipt
+from postflow.models import IN_FLIGHT, Delivery
 from postflow.posts import deliveries, lists, posts, scheduling
-from postflow.publishing import verify_link
 from web import composer, forms, next_steps, post_page, walltime
 from web.middleware import database
 from worker import tasks
@@ -179,7 +176,7 @@ def publish_now(post_id: int) -> Page:
     def asked(conn: Connection) -> list[Delivery]:
         return scheduling.publish_now(conn, current_user.id, post_id, now=db.now(conn))
 
-    return _done(post_id, asked, "On its way.")
+    return post_page.done(post_id, asked, "On its way.")
 
 
 @bp.post("/posts/<int:post_id>/move")
@@ -194,7 +191,7 @@ def move(post_id: int) -> Page:
         )
 
     try:
-        return _done(post_id, moved, "Moved.")
+        return post_page.done(post_id, moved, "Moved.")
     except Invalid as wrong:
         return make_response(post_page.page(post_id, typed, wrong.fields), 422)
 
@@ -202,7 +199,9 @@ def move(post_id: int) -> Page:
 @bp.post("/posts/<int:post_id>/cancel")
 @login_required
 def cancel(post_id: int) -> Page:
-    return _done(post_id, lambda conn: scheduling.cancel(conn, current_user.id, post_id), "Cancelled. Nothing is lost.")
+    return post_page.done(
+        post_id, lambda conn: scheduling.cancel(conn, current_user.id, post_id), "Cancelled. Nothing is lost."
+    )
 
 
 @bp.get("/posts/<int:post_id>/delete")
@@ -234,66 +233,3 @@ def delete(post_id: int) -> Page:
         return redirect(url_for("posts.show", post_id=post_id))
     flash("Deleted here. What was published stays on the networks.", "good")
     return redirect(url_for("posts.queue"))
-
-
-@bp.post("/deliveries/<int:delivery_id>/retry")
-@login_required
-def retry(delivery_id: int) -> Page:
-    def again(conn: Connection) -> list[Delivery]:
-        return scheduling.retry(conn, current_user.id, delivery_id, now=db.now(conn))
-
-    return _done(_post_of(delivery_id), again, "On its way again.")
-
-
-@bp.post("/deliveries/<int:delivery_id>/seen")
-@login_required
-def acknowledge(delivery_id: int) -> Page:
-    """What went out incomplete, or twice, and has been looked at."""
-    return _done(
-        _post_of(delivery_id), lambda conn: scheduling.acknowledge(conn, current_user.id, delivery_id), "Noted as seen."
-    )
-
-
-@bp.post("/deliveries/<int:delivery_id>/settle")
-@login_required
-async def settle(delivery_id: int) -> Page:
-    """The network is asked about the address first, before any transaction."""
-    there, link = request.form.get("published") == "yes", request.form.get("link", "").strip()
-    post_id = _post_of(delivery_id)
-    try:
-        seen = await _seen_at(delivery_id, link) if there and link else None
-    except Invalid as wrong:
-        return make_response(post_page.page(post_id, settling={delivery_id: link}, wrong=wrong.fields), 422)
-    except Conflict as wrong:
-        flash(str(wrong), "bad")
-        return redirect(url_for("posts.show", post_id=post_id))
-
-    def settled(conn: Connection) -> list[Delivery]:
-        return scheduling.settle(conn, current_user.id, delivery_id, published=there, now=db.now(conn), seen=seen)
-
-    return _done(post_id, settled, "Noted as published." if there else "Sending it again.")
-
-
-async def _seen_at(delivery_id: int, link: str) -> Receipt:
-    settings = database.settings()
-    async with clients.client(settings) as http:
-        return await verify_link.seen_at(database.pool(), settings, http, current_user.id, delivery_id, link)
-
-
-def _done(post_id: int, change: Callable[[Connection], list[Delivery]], said: str) -> Page:
-    """One change in one transaction with its jobs; what came too late says so. Raises Invalid."""
-    try:
-        with database.transaction() as conn:
-            tasks.publish_later(conn, change(conn))
-        flash(said, "good")
-    except Conflict as wrong:
-        flash(str(wrong), "bad")
-    return redirect(url_for("posts.show", post_id=post_id))
-
-
-def _post_of(delivery_id: int) -> int:
-    with database.connection() as conn:
-        found = deliveries.get(conn, current_user.id, delivery_id)
-    if found is None:
-        raise NotFound("There is no such delivery.")
-    return found.post_id
