@@ -1,16 +1,13 @@
 """create_app(): the web side put together. gunicorn calls it as `web.app:create_app()`."""
 
-import importlib
-import importlib.util
 from datetime import timedelta
 
-import structlog
 from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from postflow import config, logs
-from web import accounts, auth, health, meta_callbacks
+from web import accounts, auth, deliveries, health, media, meta_callbacks, posts
 from web.middleware import (
     error_pages,
     plain_http,
@@ -21,8 +18,6 @@ from web.middleware import (
     static_files,
     template_filters,
 )
-
-log = structlog.stdlib.get_logger("web")
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -43,9 +38,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     template_filters.register(app)
     error_pages.register(app)
     auth.register(app)
-    for blueprint in (auth.bp, accounts.bp, health.bp, meta_callbacks.bp):
-        app.register_blueprint(blueprint)
-    _register_pages(app)
+    for noun in (auth, posts, deliveries, media, accounts, health, meta_callbacks):
+        app.register_blueprint(noun.bp)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)
     return app
 
@@ -64,9 +58,3 @@ def _configure(app: Flask, settings: config.Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a long post must not be lost to a clock
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-
-
-def _register_pages(app: Flask) -> None:
-    for name in ("web.posts", "web.deliveries", "web.media", "web.calendar"):
-        if importlib.util.find_spec(name) is not None:
-            app.register_blueprint(importlib.import_module(name).bp)
