@@ -7,7 +7,7 @@ from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from postflow import config, logs
-from web import accounts, auth, deliveries, health, media, meta_callbacks, posts
+from web import accounts, auth, deliveries, health, media, meta_callbacks, posts, profile
 from web.middleware import (
     error_pages,
     plain_http,
@@ -38,7 +38,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     template_filters.register(app)
     error_pages.register(app)
     auth.register(app)
-    for noun in (auth, posts, deliveries, media, accounts, health, meta_callbacks):
+    for noun in (auth, profile, posts, deliveries, media, accounts, health, meta_callbacks):
         app.register_blueprint(noun.bp)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)
     return app

@@ -1,4 +1,4 @@
-"""Who is there: the first run, signing in and out, the profile.
+"""Who is there: the first run, signing in and out.
 
 The browser's cookie carries a session's token; the row behind it says whose it is and until when.
 """
@@ -9,11 +9,10 @@ import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 import flask_login
 import structlog
-from flask import Blueprint, Flask, current_app, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required
 from werkzeug.wrappers import Response
 
@@ -101,7 +100,7 @@ def create_owner() -> Page:
     form = request.form
     try:
         _check_code(form.get("code", ""))
-        _check_zone(form.get("time_zone", ""))
+        walltime.check_zone(form.get("time_zone", ""))
         with database.transaction() as conn:
             if users.any_yet(conn):
                 raise errors.Conflict("PostFlow has an owner already. Sign in instead.")
@@ -217,66 +216,3 @@ def _inside(target: str) -> str:
     if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
         return "/"
     return target if target.isprintable() else "/"
-
-
-# -- the profile -----------------------------------------------------------------------------------------------
-
-
-@bp.get("/profile")
-@login_required
-def profile() -> Page:
-    return _profile_page({})
-
-
-@bp.post("/profile")
-@login_required
-def update_profile() -> Page:
-    form = request.form
-    try:
-        _check_zone(form.get("time_zone", ""))
-    except errors.Invalid as wrong:
-        return _profile_page(wrong.fields), 422
-    with database.connection() as conn:
-        users.update_profile(
-            conn, current_user.id, display_name=form.get("display_name", ""), time_zone=form["time_zone"]
-        )
-    flash("Your profile is saved.", "good")
-    return redirect(url_for("auth.profile"))
-
-
-@bp.post("/profile/password")
-@login_required
-@limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
-def change_password() -> Page:
-    form = request.form
-    try:
-        with database.transaction() as conn:
-            users.change_password(conn, current_user.id, form.get("old_password", ""), form.get("new_password", ""))
-            users.close_other_sessions(conn, current_user.id, current_user.get_id())
-    except errors.Invalid as wrong:
-        return _profile_page(wrong.fields), 422
-    rate_limits.uncount()
-    flash("Your password is changed, and you are signed out everywhere else.", "good")
-    return redirect(url_for("auth.profile"))
-
-
-@bp.post("/profile/sign-out-elsewhere")
-@login_required
-def sign_out_elsewhere() -> Page:
-    with database.connection() as conn:
-        users.close_other_sessions(conn, current_user.id, current_user.get_id())
-    flash("You are signed out everywhere else.", "good")
-    return redirect(url_for("auth.profile"))
-
-
-def _profile_page(wrong: Mapping[str, list[str]]) -> str:
-    with database.connection() as conn:
-        elsewhere = users.other_sessions(conn, current_user.id, current_user.get_id())
-    return render_template(
-        "auth/profile.html", form=request.form, errors=wrong, zones=walltime.zones(), elsewhere=elsewhere
-    )
-
-
-def _check_zone(zone: str) -> None:
-    if zone not in available_timezones():
-        raise errors.Invalid({"time_zone": "Choose a time zone from the list."})

@@ -66,6 +66,12 @@ def zones() -> list[tuple[str, str]]:
     return [(name, name.replace("_", " ")) for name in sorted(names) if not name.startswith("Etc/")]
 
 
+def check_zone(zone: str) -> None:
+    """Raises Invalid({"time_zone": …}) for what is none."""
+    if zone not in available_timezones():
+        raise Invalid({"time_zone": "Choose a time zone from the list."})
+
+
 def _wall(date: str, time: str, zone: str) -> datetime | None:
     form = "%Y-%m-%d %H:%M:%S" if time.count(":") == 2 else "%Y-%m-%d %H:%M"
     try:
