@@ -8,7 +8,8 @@
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
     python3 run.py chaos [...]  thousands of posts while workers are killed and the database restarts: none twice, none lost
     python3 run.py mutants [...]    changes the heart on purpose: do its tests notice?
-    python3 run.py lint         ruff, basedpyright, import-linter
+    python3 run.py lint [--fix] ruff, basedpyright, import-linter; --fix mends first what ruff can mend
+    python3 run.py shell [...]  psql on the database of the first line, whether that runs or not; what follows goes to psql
     python3 run.py <command> [...]              any other `postflow` command
 
 Needs no uv, no virtual environment and no PostgreSQL: what is missing goes into .uv and .venv beside it.
@@ -81,7 +82,8 @@ def plan(words):
             ]
         return ["dev"], [["pytest", *(rest or side_by_side)]]
     if first == "lint":
-        commands = ["ruff check .", "ruff format --check .", "basedpyright", "lint-imports"]
+        ruff = ["ruff check --fix .", "ruff format ."] if "--fix" in rest else ["ruff check .", "ruff format --check ."]
+        commands = [*ruff, "basedpyright", "lint-imports"]
         return ["dev", "lint"], [command.split() for command in commands]
     if first == "bench":
         return ["dev", "bench"], [["python", "-m", "benchmarks", *rest]]

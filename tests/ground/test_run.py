@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import run
 
@@ -20,6 +21,8 @@ CHECKOUT = Path(run.__file__).parent
         ("--bare --port 8001", "postflow dev --bare --port 8001"),
         ("doctor", "postflow doctor"),
         ("create-user --email a@b.example", "postflow create-user --email a@b.example"),
+        ("--log-level debug", "postflow dev --log-level debug"),
+        ("shell -c SELECT", "postflow shell -c SELECT"),
     ],
 )
 def test_a_start_brings_only_what_it_needs(words: str, command: str):
@@ -67,15 +70,26 @@ def test_a_server_that_is_not_here_is_said_with_the_way_out(wanted: str):
     assert "Traceback" not in said.stderr
 
 
-def test_lint_runs_all_four_even_when_one_finds_something():
-    groups, commands = run.plan(["lint"])
+@pytest.mark.parametrize(
+    ("words", "by_ruff"),
+    [
+        (["lint"], ["ruff check .", "ruff format --check ."]),
+        (["lint", "--fix"], ["ruff check --fix .", "ruff format ."]),
+    ],
+)
+def test_lint_runs_all_four_even_when_one_finds_something(words: list[str], by_ruff: list[str]):
+    groups, commands = run.plan(words)
     assert groups == ["dev", "lint"]
-    assert [" ".join(command) for command in commands] == [
-        "ruff check .",
-        "ruff format --check .",
-        "basedpyright",
-        "lint-imports",
-    ]
+    assert [" ".join(command) for command in commands] == [*by_ruff, "basedpyright", "lint-imports"]
+
+
+def test_the_hooks_before_a_commit_run_what_ci_lints_and_fetch_no_code():
+    repositories = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [one["repo"] for one in repositories] == ["local"]
+    [hook] = repositories[0]["hooks"]
+    assert (hook["language"], hook["pass_filenames"]) == ("system", False)
+    assert hook["entry"] in (CHECKOUT / ".ci" / "run").read_text()
+    assert run.plan(hook["entry"].split()[2:]) == run.plan(["lint"])
 
 
 def test_benchmarks_bring_what_they_measure_against():

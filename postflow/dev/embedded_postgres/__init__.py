@@ -201,6 +201,16 @@ def ephemeral(*, careless: bool = True) -> Iterator[EmbeddedPostgres]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+def url_of_running(home: Path) -> str | None:
+    """Of the server that somebody else runs there, if one answers."""
+    url = f"postgresql://postflow@/postflow?host={place.socket_dir((home / 'postgres').resolve() / 'data')}"
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return None
+    return url
+
+
 def _roomy_memory() -> Path | None:
     """A place in memory if it can hold databases: containers get 64 MB, which these would outgrow."""
     memory = Path("/dev/shm")  # noqa: S108

@@ -55,6 +55,20 @@ def find(major: int | None = None) -> Binaries:
     )
 
 
+def psql() -> Path:
+    """The client beside the first server that has one, else the one on PATH."""
+    named = os.environ.get("POSTFLOW_PG_BINDIR")
+    for found in among([Path(named)] if named else candidates()):
+        if (found.bindir / "psql").is_file():
+            return found.bindir / "psql"
+    if on_path := shutil.which("psql"):
+        return Path(on_path)
+    raise errors.Misconfigured(
+        "No psql was found. Install PostgreSQL's client with your system's package manager (apt install postgresql-client), "
+        "or name the directory that holds it and `postgres` in POSTFLOW_PG_BINDIR."
+    )
+
+
 def among(bindirs: Iterable[Path]) -> Iterator[Binaries]:
     """Those that hold a server which runs here."""
     for bindir in bindirs:
