@@ -38,7 +38,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     template_filters.register(app)
     error_pages.register(app)
     auth.register(app)
-    for noun in (auth, profile, posts, deliveries, media, accounts, health, meta_callbacks):
+    for noun in (accounts, auth, deliveries, health, media, meta_callbacks, posts, profile):
         app.register_blueprint(noun.bp)
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=settings.proxies, x_host=settings.proxies)
     return app
