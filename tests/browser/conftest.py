@@ -19,17 +19,41 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from tests import servers
 from tests.patience import PATIENCE_S
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
+#: What brings it, by the package manager that is here; Ubuntu's apt has none, its snap does.
+_BRINGING = {
+    "snap": "snap install chromium",
+    "apt-get": "apt-get install chromium",
+    "dnf": "dnf install chromium",
+    "zypper": "zypper install chromium",
+    "pacman": "pacman -S chromium",
+    "apk": "apk add chromium",
+    "brew": "brew install --cask google-chrome",
+}
 Open = Callable[..., Page]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: install it to run browser tests")
+    missing = pytest.mark.skipif(
+        CHROMIUM is None, reason=f"browser tests need Chromium; to have it: {_what_brings_it()}"
+    )
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(missing)
             item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+def _what_brings_it() -> str:
+    manager = next(filter(shutil.which, _BRINGING), None)
+    as_root = "" if manager in (None, "brew") or not os.geteuid() else "sudo "
+    return as_root + _BRINGING[manager] if manager else "your system's package manager, or google.com/chrome"
 
 
 class Running(NamedTuple):
