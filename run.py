@@ -86,7 +86,7 @@ def plan(words):
         commands = [*ruff, "basedpyright", "lint-imports"]
         return ["dev", "lint"], [command.split() for command in commands]
     if first == "bench":
-        return ["dev", "bench"], [["python", "-m", "benchmarks", *rest]]
+        return ["dev"], [["python", "-m", "benchmarks", *rest]]
     if first == "mutants":
         return ["dev", "mutants"], [["python", "-m", "mutants", *rest]]
     if first == "chaos":

@@ -1,6 +1,7 @@
 """run.py: which words do what, and what it says where something is missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def test_a_start_brings_only_what_it_needs(words: str, command: str):
         ("test tests/ground -k migr", "pytest tests/ground -k migr"),
         ("test live -k text", "pytest -p no:randomly --capture=sys tests/live/cases.py -k text"),
         ("chaos --kills 9 --json", "python -m chaos --kills 9 --json"),
+        ("bench claim --quick", "python -m benchmarks claim --quick"),
     ],
 )
 def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
@@ -92,11 +94,12 @@ def test_the_hooks_before_a_commit_run_what_ci_lints_and_fetch_no_code():
     assert run.plan(hook["entry"].split()[2:]) == run.plan(["lint"])
 
 
-def test_benchmarks_bring_what_they_measure_against():
-    assert run.plan(["bench", "claim", "--quick"]) == (
-        ["dev", "bench"],
-        [["python", "-m", "benchmarks", "claim", "--quick"]],
-    )
+def test_without_chromium_the_browser_tests_are_skipped_with_what_brings_it(tmp_path: Path):
+    (tmp_path / "apk").touch(mode=0o755)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "tests/browser"]
+    said = subprocess.run(words, capture_output=True, text=True, env={"PATH": str(tmp_path)}, cwd=CHECKOUT)
+    assert f"browser tests need Chromium; to have it: {'sudo ' * bool(os.geteuid())}apk add chromium" in said.stdout
+    assert re.fullmatch(r"\d+ skipped in .*", said.stdout.splitlines()[-1]), said.stdout
 
 
 def test_a_uv_that_does_not_run_or_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
