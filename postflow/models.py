@@ -445,7 +445,6 @@ class Outgoing(Value):
     media: tuple[OutgoingMedia, ...]
     reply_to_remote_id: str | None
     idempotency_key: str
-    payload_hash: str
     #: the same for posts that a look on the network could take for each other
     likeness: str = ""
     #: since the first request for this revision that may have been carried out; None when there was none

@@ -92,7 +92,6 @@ async def gather(pool: AsyncConnectionPool, delivery: Delivery, settings: Settin
         media=media,
         reply_to_remote_id=row["reply_to_remote_id"],
         idempotency_key=delivery.idempotency_key,
-        payload_hash=_hash(content, media, row["reply_to_remote_id"]),
         likeness=_likeness(content, media, server),
         sent_ago_s=row["sent_ago_s"],
         gathered_at=row["gathered_at"],
@@ -241,12 +240,6 @@ async def _file(conn: AsyncConnection, media_id: int, recipe: str, *, with_data:
             {"media_id": media_id, "recipe": recipe, "with_data": with_data},
         )
         return await cursor.fetchone()
-
-
-def _hash(content: Content, media: tuple[OutgoingMedia, ...], reply_to: str | None) -> str:
-    """What was sent, to tell one attempt's payload from another's."""
-    said = [content.model_dump_json(), reply_to or "", *(f"{one.media_id}:{one.size_bytes}" for one in media)]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def _likeness(content: Content, media: tuple[OutgoingMedia, ...], server: Server) -> str:

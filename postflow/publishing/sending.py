@@ -238,7 +238,6 @@ async def _claim_to_send(engine: Engine, delivery: Delivery, claim: str, parcel:
                 delivery,
                 claim,
                 lease_s,
-                parcel.payload_hash,
                 parcel.likeness,
                 parcel.reply_to_remote_id,
                 pace_s=engine.settings.pace_s,

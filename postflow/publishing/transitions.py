@@ -169,7 +169,6 @@ async def claim_to_send(
     delivery: Delivery,
     claim: str,
     lease_s: float,
-    payload_hash: str,
     likeness: str,
     reply_to: str | None,
     *,
@@ -189,8 +188,7 @@ async def claim_to_send(
         conn,
         """
         UPDATE deliveries SET status = 'sending', status_at = clock_timestamp(), claim = %(claim)s,
-               attempt_no = attempt_no + 1, sent_at = moment.at, payload_hash = %(payload_hash)s,
-               likeness = %(likeness)s,
+               attempt_no = attempt_no + 1, sent_at = moment.at, likeness = %(likeness)s,
                first_sent_at = coalesce(first_sent_at, moment.at), looks = 0, absent_looks = 0,
                first_absent_at = NULL, wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
           FROM posts p, (SELECT clock_timestamp() AS at) moment
@@ -218,7 +216,6 @@ async def claim_to_send(
             "lease_s": lease_s,
             "revision": delivery.revision,
             "status_at": delivery.status_at,
-            "payload_hash": payload_hash,
             "likeness": likeness,
             "reply_to": reply_to,
             "late_s": turns.LATE_S,

@@ -129,9 +129,7 @@ def gives_back(claim: str = "mine", *, restage: bool = False, new_key: bool = Fa
 
 
 def claims(reply_to: str | None = None) -> Act:
-    return lambda row: transitions.claim_to_send(
-        row.aconn, row.delivery, "new", 60, "hash", "alike", reply_to, pace_s=300
-    )
+    return lambda row: transitions.claim_to_send(row.aconn, row.delivery, "new", 60, "alike", reply_to, pace_s=300)
 
 
 def fails(claim: str | None) -> Act:
@@ -560,7 +558,7 @@ SENDING = [
         SEND,
         "the intent: which request, of what, since when it may be out, and until when it may take",
         ours("ready", DIRTY),
-        f"{LEAVES} AND {CHANGED} AND claim = 'new' AND attempt_no = 1 AND sent_at >= now() AND payload_hash = 'hash'"
+        f"{LEAVES} AND {CHANGED} AND claim = 'new' AND attempt_no = 1 AND sent_at >= now()"
         f" AND likeness = 'alike' AND first_sent_at = sent_at AND {CLEAN_LOOKS}"
         " AND wake_at BETWEEN now() AND now() + interval '70 seconds'",
         ("alternative:deliveries.not_before IS NULL", "alternative:p.parent_id IS NULL"),

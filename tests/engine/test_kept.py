@@ -174,7 +174,7 @@ async def sent(
     ready = await preparing.prepare(engine, delivery.id)
     assert ready
     async with engine.pool.connection() as conn:
-        under_way = await transitions.claim_to_send(conn, ready, "frozen", 0, "hash", "alike", None, pace_s=0)
+        under_way = await transitions.claim_to_send(conn, ready, "frozen", 0, "alike", None, pace_s=0)
     assert under_way
     await sweeping.sweep(engine)
     assert status_of(db, delivery) == "unknown"

@@ -76,7 +76,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
     ],
     "transitions.restage": [lambda row: transitions.restage(row.aconn, row.id, "Too old.")],
     "transitions.claim_to_send": [
-        lambda row: transitions.claim_to_send(row.aconn, row.delivery, "new", 60, "hash", "alike", None, pace_s=0)
+        lambda row: transitions.claim_to_send(row.aconn, row.delivery, "new", 60, "alike", None, pace_s=0)
     ],
     "transitions.mark_published": [
         lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),

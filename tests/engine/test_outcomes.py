@@ -32,7 +32,7 @@ async def being_sent(
     ready = await preparing.prepare(engine, made.id)
     assert ready
     async with engine.pool.connection() as conn:
-        sent = await transitions.claim_to_send(conn, ready, "mine", 60, "hash", text, None, pace_s=0)
+        sent = await transitions.claim_to_send(conn, ready, "mine", 60, text, None, pace_s=0)
     assert sent
     db.execute("DELETE FROM procrastinate_jobs")
     for column, value in changed.items():
@@ -101,7 +101,7 @@ async def test_what_was_sent_again_after_a_lost_answer_is_planned_to_be_looked_a
         await outcomes.unknown(engine, sent, "mine", OutcomeUnknown("Who knows."))
         db.execute("UPDATE deliveries SET status = 'ready', wake_at = now()")
         async with engine.pool.connection() as conn:
-            again = await transitions.claim_to_send(conn, row(db, sent), "mine", 60, "hash", "alike", None, pace_s=0)
+            again = await transitions.claim_to_send(conn, row(db, sent), "mine", 60, "alike", None, pace_s=0)
         assert again
         sent = again
     assert await outcomes._write_published(engine, sent, Receipt(remote_id="1"), found=False)

@@ -63,7 +63,7 @@ async def test_a_part_gathered_before_the_part_before_it_went_out_does_not_leave
     assert one
     async with engine.pool.connection() as conn:
         early = await transitions.claim_to_send(
-            conn, ready, "early", 30, "x", "alike", gathered.reply_to_remote_id, pace_s=0
+            conn, ready, "early", 30, "alike", gathered.reply_to_remote_id, pace_s=0
         )
     assert early is None
     assert await sending.publish(engine, second.id)

@@ -211,7 +211,7 @@ async def test_a_claim_in_another_history_is_refused_whatever_was_read_before(
     assert ready
     db.execute("UPDATE lineage SET mark = 'another'")
     async with engine.pool.connection() as conn:
-        assert await transitions.claim_to_send(conn, ready, "mine", 60, "hash", "alike", None, pace_s=0) is None
+        assert await transitions.claim_to_send(conn, ready, "mine", 60, "alike", None, pace_s=0) is None
     assert (await sweeping.sweep(engine))["forgotten"] == 1
     assert states(db, delivery) == ["unknown"]
     assert (await sweeping.sweep(engine))["forgotten"] == 0

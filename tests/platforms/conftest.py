@@ -179,7 +179,6 @@ def start(sandbox: Sandbox, http: httpx.AsyncClient) -> Start:
             media=media,
             reply_to_remote_id=None,
             idempotency_key=str(uuid.uuid4()),
-            payload_hash="0",
         )
         return Case(sandbox, http, network, outgoing)
 

@@ -136,7 +136,6 @@ def outgoing(kind: str, version: str) -> Outgoing:
         media=(),
         reply_to_remote_id=None,
         idempotency_key="k",
-        payload_hash="0",
     )  # fmt: skip
 
 
