@@ -31,9 +31,11 @@ _MAY_GO: LiteralString = (
 )
 
 
-#: An unknown of which every request but this one was known not to be carried out.
+#: An unknown of which every request but this one was known not to be carried out. Its number does not name it where nobody
+#: heard whether the claim came through: another worker's, claimed instead, bears the same.
 _ONLY_THAT_REQUEST: LiteralString = """
-    (status = 'unknown' AND attempt_no = %(attempt_no)s AND deliveries.revision = %(revision)s AND first_sent_at = sent_at)
+    (status = 'unknown' AND attempt_no = %(attempt_no)s AND deliveries.revision = %(revision)s AND first_sent_at = sent_at
+     AND EXISTS (SELECT FROM delivery_events e WHERE e.delivery_id = deliveries.id AND e.detail->>'claim' = %(claim)s))
 """
 
 
@@ -222,7 +224,7 @@ async def claim_to_send(
             "pace_s": pace_s,
         },
         "Sending.",
-        {"lease_s": lease_s},
+        {"lease_s": lease_s, "claim": claim},
     )
 
 

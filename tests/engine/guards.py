@@ -419,6 +419,16 @@ GIVING_BACK = [
         ("condition:status <> 'preparing'",),
     ),
 ]
+
+
+def sent_by(number: int, claim: str) -> str:
+    return (
+        "INSERT INTO delivery_events (delivery_id, status, sentence, detail)"
+        f" VALUES ({number}, 'sending', 'Sending.', jsonb_build_object('claim', '{claim}'));"
+    )
+
+
+HEARD = sent_by(5, "mine")
 #: Three statements in which whoever holds the claim, or whose request is the only one in doubt, has a word.
 for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_failed", fails("mine"))):
     nth = "#2" if where == "transitions.give_back" else ""
@@ -435,7 +445,7 @@ for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_f
         Story(
             where,
             "a look has claimed it, and two requests of it are in doubt: no claim of that kind says that it was refused",
-            ours("unknown", f"first_sent_at = now() - {HOUR}"),
+            ours("unknown", f"first_sent_at = now() - {HOUR}") + HEARD,
             REFUSED,
             ("condition:status IN ('preparing', 'sending')",),
             act=act,
@@ -451,7 +461,7 @@ for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_f
         Story(
             where,
             "an answer comes after the sweep gave it up: of its only request it is known now that it was refused",
-            ours("sending"),
+            ours("sending") + HEARD,
             "status IN ('scheduled', 'failed')",
             ("alternative:(status = 'unknown' AND attempt_no…",),
             meanwhile=change(5, "status = 'unknown'", "claim = NULL"),
@@ -460,7 +470,7 @@ for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_f
         Story(
             where,
             "the refusal of a first request comes after it was proven absent, sent again, and that answer got lost",
-            ours("sending"),
+            ours("sending") + HEARD,
             REFUSED,
             ("attempt_no = %(attempt_no)s",),
             meanwhile=change(5, "status = 'unknown'", "claim = NULL", "attempt_no = 2"),
@@ -468,8 +478,20 @@ for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_f
         ),
         Story(
             where,
+            "the claim did not come through, and the request of the same number that is in doubt is another worker's",
+            ours("sending", "claim = 'theirs'")
+            + sent_by(5, "theirs")
+            + a_row(3, "sending", account=2)
+            + sent_by(3, "mine"),
+            REFUSED,
+            ("EXISTS (SELECT FROM delivery_events…", "e.delivery_id = deliveries.id", "e.detail->>'claim' = %(claim)s"),
+            meanwhile=change(5, "status = 'unknown'", "claim = NULL"),
+            act=act,
+        ),
+        Story(
+            where,
             "an earlier request may still be carried out: the refusal of the second says nothing of that",
-            ours("sending", f"first_sent_at = now() - {HOUR}"),
+            ours("sending", f"first_sent_at = now() - {HOUR}") + HEARD,
             REFUSED,
             (f"condition:first_sent_at = sent_at{nth}",),
             meanwhile=change(5, "status = 'unknown'", "claim = NULL"),
@@ -478,7 +500,7 @@ for where, act in (("transitions.give_back", gives_back()), ("transitions.mark_f
         Story(
             where,
             "the database forgot a first request; the words were edited, and a request of the same number is in doubt",
-            ours("sending"),
+            ours("sending") + HEARD,
             REFUSED,
             ("deliveries.revision = %(revision)s",),
             meanwhile=change(5, "status = 'unknown'", "claim = NULL", "revision = 2"),
@@ -1567,7 +1589,7 @@ FROM: dict[str, tuple[str, ...]] = {
 }
 EVERYWHERE = [
     *(
-        Story(where, f"nothing leads there from {state}", ours(state), REFUSED)
+        Story(where, f"nothing leads there from {state}", ours(state) + HEARD, REFUSED)
         for where, states in FROM.items()
         for state in STATES
         if state not in states
@@ -1583,7 +1605,7 @@ EVERYWHERE = [
         if where not in ("due.drop_preparing", "due.lose_sending", "due.overslept", "restoring.doubt")
     ),
     *(
-        Story(where, f"{state} is one of those that it moves", ours(state, "staged = '{}'"), "changed 5")
+        Story(where, f"{state} is one of those that it moves", ours(state, "staged = '{}'") + HEARD, "changed 5")
         for where, states in FROM.items()
         for state in states
     ),

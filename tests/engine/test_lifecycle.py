@@ -167,7 +167,7 @@ async def row(
 
 
 def put(row: Row, state: str) -> None:
-    """As if its life had brought it there; without a story."""
+    """As if its life had brought it there; with no more of a story than that the claim came through."""
     row.conn.execute("DELETE FROM deliveries")
     if state != NOTHING:
         row.conn.execute(
@@ -176,12 +176,19 @@ def put(row: Row, state: str) -> None:
             [row.id, row.delivery.post_id, row.delivery.account_id, row.delivery.revision, row.delivery.status_at],
         )
         row.conn.execute(f"UPDATE deliveries SET status = '{state}', {STATES[state]}".encode())
+        row.conn.execute(
+            "INSERT INTO delivery_events (delivery_id, status, sentence, detail)"
+            """ VALUES (%s, 'sending', 'Sent.', '{"claim": "mine"}')""",
+            [row.id],
+        )
 
 
 def found(row: Row) -> tuple[str, list[tuple[str, str]]]:
     """Its state now, and each line that its story has got: state and sentence."""
     status = row.conn.execute("SELECT status FROM deliveries").fetchone()
-    lines = row.conn.execute("SELECT status, sentence FROM delivery_events ORDER BY id").fetchall()
+    lines = row.conn.execute(
+        "SELECT status, sentence FROM delivery_events WHERE sentence <> 'Sent.' ORDER BY id"
+    ).fetchall()
     return (status[0] if status else NOTHING), [(line[0], line[1]) for line in lines]
 
 

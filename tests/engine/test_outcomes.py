@@ -356,6 +356,17 @@ async def test_an_intent_that_did_not_come_through_wakes_nothing_that_is_somebod
     assert jobs(db) == []
 
 
+async def test_who_never_got_the_row_says_nothing_of_a_request_that_somebody_else_has_sent_meanwhile(
+    db: psycopg.Connection, engine: Engine, ada: int, account: int
+) -> None:
+    """Its claim was to be of the same number, and did not come through: what is in doubt is the other's request."""
+    sent = await being_sent(db, engine, ada, account)
+    await outcomes.unknown(engine, sent, "mine", OutcomeUnknown("Who knows."))
+    before = row(db, sent)
+    await outcomes.intent_unheard(engine, sent, "another's")
+    assert row(db, sent) == before
+
+
 # -- whoever waited ----------------------------------------------------------------------------------------
 
 End = Callable[[Engine, Delivery], Awaitable[object]]
