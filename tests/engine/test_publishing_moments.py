@@ -1,14 +1,16 @@
 """Between a wake-up and its request, and between the request and its answer: what happens to the row just then."""
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 from structlog.testing import capture_logs
 
 from postflow import config
@@ -16,7 +18,7 @@ from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
 from postflow.posts import scheduling
-from postflow.publishing import outgoing, preparing, sending, turns
+from postflow.publishing import due, outgoing, preparing, sending, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, at_step, scheduled, status_of
@@ -62,14 +64,14 @@ def sent(sandbox: Sandbox, handle: str) -> int:
 
 async def a_ready_one(post: Post, db: psycopg.Connection, engine: Engine) -> Delivery:
     """With a picture that was uploaded some minutes ago."""
-    delivery = post(pictures=1)
-    assert await preparing.prepare(engine, delivery.id)
+    ready = await preparing.prepare(engine, post(pictures=1).id)
+    assert ready
     db.execute("DELETE FROM procrastinate_jobs")
     db.execute(
         "UPDATE deliveries SET staged = jsonb_set(staged, '{uploads,0,uploaded_at}',"
         " to_jsonb(now() - interval '5 minutes'))"
     )
-    return delivery
+    return ready
 
 
 # -- what was prepared ---------------------------------------------------------------------------------------------
@@ -219,6 +221,71 @@ async def test_what_cannot_be_gathered_for_now_is_put_off_and_the_accounts_next_
     assert theirs[:2] == ("publish", second.id) and theirs[2] <= after
 
 
+async def test_what_cannot_be_gathered_any_more_is_given_up_before_anything_is_sent(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    await a_ready_one(post, db, engine)
+    db.execute("DELETE FROM media_files")
+    assert await sending.publish(engine, 1) is None
+    assert row(db, "status, error_code") == ("failed", "media_gone")
+    assert sent(sandbox, handle) == 0
+
+
+# -- the claim -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def refusing(how: str, engine: Engine) -> AsyncIterator[Engine]:
+    """Its database takes no claim, and says so."""
+    url = engine.settings.database_url.get_secret_value()
+    if how == "read-only":
+        url = f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don"
+    async with (
+        database.async_pool(url, max_size=1) as pool,
+        pool.connection() if how == "full" else contextlib.nullcontext(),
+    ):
+        pool.timeout = 0.1
+        yield dataclasses.replace(engine, pool=pool)
+
+
+@pytest.mark.parametrize(
+    ("how", "error"), [("read-only", psycopg.errors.ReadOnlySqlTransaction), ("full", PoolTimeout)]
+)
+async def test_a_claim_that_was_not_made_is_not_taken_back(
+    how: str, error: type[Exception], post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    """That would be tried for an hour, as long as the database takes nothing."""
+    delivery = await a_ready_one(post, db, engine)
+    parcel = await outgoing.gather(engine.pool, delivery, engine.settings, with_data=False)
+    async with refusing(how, engine) as refused:
+        with pytest.raises(error):
+            await sending._claim_to_send(refused, delivery, "mine", parcel)
+    assert (row(db, "status, attempt_no"), jobs(db)) == (("ready", 0), [])
+
+
+@pytest.mark.parametrize("in_doubt", [True, False])
+async def test_it_waits_only_while_one_that_is_alike_is_in_doubt(
+    in_doubt: bool, post: Post, db: psycopg.Connection, engine: Engine
+) -> None:
+    delivery = await a_ready_one(post, db, engine)
+    parcel = await outgoing.gather(engine.pool, delivery, engine.settings, with_data=False)
+    other = post("alike")
+    db.execute(
+        "UPDATE deliveries SET status = 'unknown', staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now(),"
+        " likeness = %s WHERE id = %s",
+        [parcel.likeness if in_doubt else "another", other.id],
+    )
+    before, as_it_was = database.now(db), row(db, "wake_at, not_before, error_code")
+    assert await sending._waits_for_alike(engine, delivery, parcel) is in_doubt
+    now, after = row(db, "wake_at, not_before, error_code"), database.now(db)
+    told = db.execute("SELECT count(*) FROM delivery_events WHERE sentence = %s", [sending.WAITS_FOR_ALIKE]).fetchone()
+    if in_doubt:
+        assert before <= now[0] - timedelta(seconds=sending.ALIKE_S) <= after
+        assert (now[1:], told, jobs(db)) == ((now[0], due.ALIKE), (1,), [("publish", delivery.id, now[0])])
+    else:
+        assert (now, told, jobs(db)) == (as_it_was, (0,), [])
+
+
 # -- too late ------------------------------------------------------------------------------------------------------
 
 
@@ -236,32 +303,27 @@ async def test_whoever_runs_it_reads_what_was_missed_and_by_how_much(
     assert db.execute("SELECT kind FROM notices").fetchall() == [("delivery-missed",)]
 
 
-async def test_what_a_person_gives_a_new_date_in_the_last_moment_was_not_missed_and_nobody_says_so(
-    post: Post, db: psycopg.Connection, engine: Engine
+OLDER_VERDICTS: dict[str, tuple[str, Callable[[Engine, turns.Timing], Awaitable[None]]]] = {
+    "missed": ("UPDATE posts SET post_date = now() - interval '9 hours'", sending._missed),
+    "its account disconnected": ("UPDATE accounts SET state = 'disconnected', sealed = NULL", sending._cut_off),
+}
+
+
+@pytest.mark.parametrize("verdict", OLDER_VERDICTS)
+async def test_what_its_person_changes_in_the_last_moment_is_not_ended_by_an_older_verdict_and_nobody_says_so(
+    verdict: str, post: Post, db: psycopg.Connection, engine: Engine
 ) -> None:
     delivery = post()
-    db.execute("UPDATE posts SET post_date = now() - interval '9 hours'")
+    change, ends = OLDER_VERDICTS[verdict]
+    db.execute(change.encode())
     async with engine.pool.connection() as conn:
         judged = await turns.timing(conn, delivery.id, engine.settings)
     assert judged
     db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
     with capture_logs() as told:
-        await sending._missed(engine, judged)
+        await ends(engine, judged)
     assert (status_of(db, delivery), told) == ("scheduled", [])
     assert db.execute("SELECT kind FROM notices").fetchall() == []
-
-
-async def test_what_is_asked_for_again_is_not_failed_for_the_account_that_was_disconnected_then(
-    post: Post, db: psycopg.Connection, engine: Engine
-) -> None:
-    delivery = post()
-    db.execute("UPDATE accounts SET state = 'disconnected', sealed = NULL")
-    async with engine.pool.connection() as conn:
-        judged = await turns.timing(conn, delivery.id, engine.settings)
-    assert judged
-    db.execute("UPDATE deliveries SET status_at = clock_timestamp()")
-    await sending._cut_off(engine, judged)
-    assert status_of(db, delivery) == "scheduled"
 
 
 # -- the answer ----------------------------------------------------------------------------------------------------
@@ -274,10 +336,23 @@ async def test_an_answer_that_takes_too_long_is_lost_and_looked_for(
     hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.5}))
     sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
     assert await sending.publish(hasty, delivery.id) is None
-    assert status_of(db, delivery) == "unknown"
+    assert row(db, "status, error_code") == ("unknown", "answer_lost")
     sandbox.wait_until_idle()
     await lifetime.to_rest(engine, db, [delivery.id])
     assert (status_of(db, delivery), sandbox.ledger.times_published(handle)) == ("published", 1)
+
+
+async def test_what_did_not_leave_in_time_need_not_be_looked_for(
+    handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
+) -> None:
+    async def stands_still(_: httpx.Request) -> None:
+        await asyncio.sleep(60)
+
+    delivery = post()
+    hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.1}))
+    engine.commit_http.event_hooks = {"request": [stands_still]}
+    assert await sending.publish(hasty, delivery.id) is None
+    assert (status_of(db, delivery), sent(sandbox, handle)) == ("scheduled", 0)
 
 
 async def test_a_worker_that_is_stopped_while_its_request_is_under_way_leaves_it_to_be_looked_for(
