@@ -63,7 +63,7 @@ async def note(conn: AsyncConnection) -> None:
 async def hold_overdue(settings: Settings) -> int:
     """How many came into doubt, whatever the marks say: an operator knows of a backup. Before the first worker starts."""
     url = settings.database_url.get_secret_value()
-    async with db.async_pool(url, max_size=1) as pool, db.async_transaction(pool) as conn:
+    async with db.async_pool(url) as pool, db.async_transaction(pool) as conn:
         await _lock(conn)
         return await _begin(conn, settings, long=True)
 

@@ -12,17 +12,11 @@ from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
 from postflow.publishing import preparing, restoring
-from sandbox import Sandbox
-from tests.engine.conftest import an_account, scheduled
-from tests.engine.test_outcomes import jobs, row
+from tests.engine.conftest import scheduled
+from tests.engine.test_outcomes import jobs, last_line, row
 from tests.engine.test_reconciling import lost
 
 TOLD = "the database has lost its last moments; what was due is looked up"
-
-
-@pytest.fixture
-async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", "doubted")
 
 
 @pytest.fixture
@@ -72,6 +66,7 @@ async def test_another_history_is_noticed_once_and_what_was_due_is_looked_up_whe
     assert (now.status, now.error, now.error_code) == ("unknown", restoring.SENTENCE, code)
     assert now.wake_at and before <= now.wake_at - timedelta(seconds=600) <= after
     assert jobs(db) == [("reconcile", ready.id, now.wake_at)]
+    assert last_line(db, ready) == (restoring.SENTENCE, {"code": code})
     seen = db.execute("SELECT mark = postflow_lineage(), seen_at FROM lineage").fetchone()
     assert seen and seen[0] and before <= seen[1] <= after
     assert await noticed(engine) == (0, [])
@@ -98,6 +93,11 @@ async def test_after_a_short_gap_what_is_looked_for_already_stays_as_it_is(
     assert row(db, unknown) == unknown
 
 
+async def until_somebody_waits(db: psycopg.Connection) -> None:
+    while not db.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchall()[0][0]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def test_of_two_workers_that_notice_it_one_doubts(
     db: psycopg.Connection, engine: Engine, ready: Delivery, database_url: str
 ) -> None:
@@ -107,11 +107,23 @@ async def test_of_two_workers_that_notice_it_one_doubts(
         assert not await restoring._is_ours(second)
         await restoring._lock(first)
         waiting = asyncio.ensure_future(noticed(engine))
-        while not db.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchall()[0][0]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until_somebody_waits(db)
         assert await restoring._begin(first, engine.settings, long=False) == 1
         await first.commit()
     assert await waiting == (0, [])
+
+
+async def test_who_is_told_of_a_backup_holds_no_post_while_a_worker_notices_it_and_then_has_its_way(
+    db: psycopg.Connection, engine: Engine, ready: Delivery, database_url: str
+) -> None:
+    """Else each would wait for what the other holds: the posts, and the mark."""
+    async with await psycopg.AsyncConnection.connect(database_url) as first:
+        await restoring._lock(first)
+        told = asyncio.ensure_future(restoring.hold_overdue(engine.settings))
+        await until_somebody_waits(db)
+        assert db.execute("SELECT id FROM deliveries FOR UPDATE NOWAIT").fetchall() == [(ready.id,)]
+        await first.commit()
+    assert await told == 1
 
 
 async def test_this_history_is_noted_as_seen_and_another_is_not(db: psycopg.Connection, engine: Engine) -> None:

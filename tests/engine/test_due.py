@@ -12,15 +12,10 @@ from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus
 from postflow.publishing import due, transitions
 from sandbox import Sandbox
-from tests.engine.conftest import a_picture, an_account, scheduled
+from tests.engine.conftest import a_picture, scheduled
 
 SENT = "staged = '{}', attempt_no = 1, sent_at = now(), first_sent_at = now()"
 OUT = f"status = 'published', wake_at = NULL, published_at = now(), {SENT}"
-
-
-@pytest.fixture
-async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", "asked-about")
 
 
 @pytest.fixture

@@ -13,15 +13,10 @@ from postflow.errors import NotReady, OutcomeUnknown, PublishError, Refused, Ret
 from postflow.models import Delivery, Receipt
 from postflow.publishing import outcomes, outgoing, preparing, sending, transitions
 from sandbox import Sandbox
-from tests.engine.conftest import an_account, scheduled, status_of
+from tests.engine.conftest import scheduled, status_of
 from tests.engine.test_kept import answering_badly, gone
 
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
-
-
-@pytest.fixture
-async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", "outcomes")
 
 
 async def being_sent(

@@ -15,17 +15,12 @@ from postflow.http import deadline
 from postflow.models import Delivery, LookAgain, SafeToResend, Undecidable
 from postflow.publishing import outcomes, preparing, reconciling, restoring, transitions
 from sandbox import Sandbox
-from tests.engine.conftest import an_account, scheduled, status_of
+from tests.engine.conftest import scheduled, status_of
 from tests.engine.test_outcomes import being_sent, jobs, last_line, row
 
 LISTS = {"method": "GET", "path": "/statuses$"}
 DAY_S = 86_400
 ASK_ITS_PERSON = "Look at the account: if the post is there, say so; if it is not, send it again."
-
-
-@pytest.fixture
-async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", "in-doubt")
 
 
 async def lost(

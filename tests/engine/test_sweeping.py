@@ -12,16 +12,10 @@ from postflow import db as database
 from postflow.engine import Engine
 from postflow.models import Delivery
 from postflow.publishing import rechecking, sweeping
-from sandbox import Sandbox
-from tests.engine.conftest import an_account, scheduled
+from tests.engine.conftest import scheduled
 from tests.engine.test_outcomes import jobs, row
 
 NOTHING = {"sending": 0, "preparing": 0, "asleep": 0, "held": 0, "forgotten": 0, "rechecks": 0}
-
-
-@pytest.fixture
-async def account(db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", "swept")
 
 
 def left_behind(

@@ -3,10 +3,9 @@ beside those on time, and nobody behind what cannot go.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import psycopg
 import pytest
@@ -17,17 +16,9 @@ from postflow.models import Delivery
 from postflow.publishing import preparing, sending, sweeping, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
-from tests.engine.conftest import a_picture, an_account, scheduled, status_of
+from tests.engine.conftest import a_picture, scheduled, status_of
 
-#: The sandbox outlives a test, and so do its accounts.
-NUMBERS = count()
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
-
-
-@pytest.fixture
-def sandbox(sandbox: Sandbox) -> Iterator[Sandbox]:
-    yield sandbox
-    sandbox.faults.clear()
 
 
 @pytest.fixture
@@ -35,16 +26,6 @@ def engine(engine: Engine, settings: config.Settings, request: pytest.FixtureReq
     """Of one instant: no pace, so that a busy machine makes no difference between late and on time."""
     changed = {"pace_s": 0.0, "backoff_s": 15.0} if "instant" in request.node.name else {}
     return replace(engine, settings=settings.model_copy(update=changed))
-
-
-@pytest.fixture
-def handle() -> str:
-    return f"takes-turns-{next(NUMBERS)}"
-
-
-@pytest.fixture
-async def account(handle: str, db: psycopg.Connection, engine: Engine, sandbox: Sandbox, ada: int) -> int:
-    return await an_account(db, engine, sandbox, ada, "mastodon", handle)
 
 
 def posts(
