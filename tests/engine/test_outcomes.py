@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from postflow import config
 from postflow.engine import Engine
@@ -322,9 +323,11 @@ async def test_who_has_lost_the_row_moves_nothing_tells_nobody_and_wakes_no_job(
 ) -> None:
     sent = await being_sent(db, engine, ada, account)
     before = row(db, sent)
-    await outcomes.not_confirmed(engine, sent, "another's", error)
+    with capture_logs() as told:
+        await outcomes.not_confirmed(engine, sent, "another's", error)
     assert row(db, sent) == before
     assert jobs(db) == []
+    assert "failed" not in [one["event"] for one in told]
     assert db.execute("SELECT count(*) FROM notices").fetchone() == (0,)
 
 
