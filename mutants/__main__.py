@@ -28,6 +28,7 @@ REASONS = Path("mutants/reasons.json")
 MAP = Path(".mutants-map.json")
 #: What decides, and the files of tests that are asked about it: none that kill processes or wait for timers.
 HEART = {
+    "engine": ("postflow/test_written_down", "engine/test_kept"),
     "http/deadline": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
     "publishing/turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
     "publishing/outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),
@@ -53,6 +54,7 @@ HEART = {
         "engine/test_queue_head_start",
     ),
     "publishing/sweeping": ("engine/test_sweeping",),
+    "publishing/transitions": ("engine/test_guards", "engine/test_preparing", "engine/test_kept"),
 }
 #: How a child ends that could not do what it was there for.
 OURS = 70

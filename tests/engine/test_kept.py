@@ -13,7 +13,6 @@ import pytest
 
 from postflow import config
 from postflow import db as database
-from postflow import engine as engines
 from postflow.engine import Engine
 from postflow.models import Delivery, DeliveryStatus, Receipt
 from postflow.posts import deliveries
@@ -140,27 +139,6 @@ async def test_a_worker_told_to_stop_right_after_its_claim_takes_it_back(
             await sending.publish(breaking, delivery.id)
     assert status_of(db, delivery) == "scheduled"
     assert sandbox.ledger.times_published("stopped right after its claim") == 0
-
-
-async def test_an_answer_outlives_the_job_of_a_worker_that_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "LAST_WORD_S", 0.01)
-    back, written = asyncio.Event(), []
-
-    @engines.kept
-    async def write() -> None:
-        if not back.is_set():
-            raise psycopg.OperationalError("away")
-        written.append("the answer")
-
-    job = asyncio.create_task(engines.to_the_end(write()))
-    await asyncio.sleep(0.05)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
-    back.set()
-    async with asyncio.timeout(30):
-        while not written:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 # -- answers that come late ----------------------------------------------------------------------------------
