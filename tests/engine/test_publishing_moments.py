@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ from postflow.publishing import due, outgoing, preparing, sending, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, at_step, scheduled, status_of
+from tests.engine.test_outcomes import jobs
 
 COMMIT = {"method": "POST", "path": "/api/v1/statuses$"}
 
@@ -46,12 +47,6 @@ def row(db: psycopg.Connection, columns: str) -> tuple[Any, ...]:
     found = db.execute(f"SELECT {columns} FROM deliveries ORDER BY id LIMIT 1".encode()).fetchone()
     assert found
     return found
-
-
-def jobs(db: psycopg.Connection) -> list[tuple[str, int, datetime]]:
-    return db.execute(
-        "SELECT task_name, (args->>'delivery_id')::bigint, scheduled_at FROM procrastinate_jobs ORDER BY id"
-    ).fetchall()
 
 
 def uploads(sandbox: Sandbox, handle: str) -> int:
