@@ -328,8 +328,8 @@ async def test_an_answer_that_takes_too_long_is_lost_and_looked_for(
     handle: str, post: Post, db: psycopg.Connection, engine: Engine, sandbox: Sandbox
 ) -> None:
     delivery = post()
-    hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.5}))
-    sandbox.faults.add("slow", account=handle, **COMMIT, seconds=2, when="after")
+    hasty = dataclasses.replace(engine, settings=engine.settings.model_copy(update={"request_timeout_s": 0.8}))
+    sandbox.faults.add("slow", account=handle, **COMMIT, seconds=1.5, when="after")
     assert await sending.publish(hasty, delivery.id) is None
     assert row(db, "status, error_code") == ("unknown", "answer_lost")
     sandbox.wait_until_idle()
