@@ -54,6 +54,12 @@ HEART = {
         "engine/test_queue_head_start",
     ),
     "publishing/sweeping": ("engine/test_sweeping",),
+    "publishing/outgoing": (
+        "engine/test_outgoing",
+        "engine/test_releases",
+        "engine/test_bad_input",
+        "engine/test_word_against_claim",
+    ),
     "publishing/transitions": ("engine/test_guards", "engine/test_preparing", "engine/test_kept"),
 }
 #: How a child ends that could not do what it was there for.

@@ -50,7 +50,7 @@ OPERATORS = (
     "ReplaceBinaryOperator_Pow_Mul",
 )
 _Named = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_FIGURE = re.compile(r"[A-Z_]+(, [A-Z_]+)* = ([\d_., ]|timedelta\(\w+=|\))+")
+_FIGURE = re.compile(r"[A-Z_]+(, [A-Z_]+)* = ([\d_., *]|timedelta\(\w+=|\))+")
 
 
 class _Added(Operator):

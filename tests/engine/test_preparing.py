@@ -110,6 +110,26 @@ async def test_a_post_that_was_cancelled_while_it_was_prepared_stays_cancelled(
     assert row(db, "error, faults") == (None, 0), "no fault of anybody's"
 
 
+# -- not taken -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("answer", "becomes"), [(503, ("scheduled", None, 1)), (422, ("failed", None, 0))])
+async def test_what_its_network_does_not_take_is_tried_again_or_given_up_at_once(
+    answer: int,
+    becomes: tuple[Any, ...],
+    handle: str,
+    post: Post,
+    db: psycopg.Connection,
+    engine: Engine,
+    sandbox: Sandbox,
+) -> None:
+    delivery = post()
+    sandbox.faults.add("status", account=handle, **UPLOAD, status=answer, body="json")
+    assert await preparing.prepare(engine, delivery.id) is None
+    assert row(db, "status, claim, faults") == becomes
+    assert [story for story, _ in jobs(db)] == ["publish"] * (becomes[0] == "scheduled")
+
+
 # -- the unforeseen ------------------------------------------------------------------------------------------------
 
 
