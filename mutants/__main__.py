@@ -28,7 +28,7 @@ REASONS = Path("mutants/reasons.json")
 MAP = Path(".mutants-map.json")
 #: What decides, and the files of tests that are asked about it: none that kill processes or wait for timers.
 HEART = {
-    "engine": ("postflow/test_written_down", "engine/test_kept"),
+    "engine": ("postflow/test_written_down", "engine/test_kept", "engine/test_byhand"),
     "http/deadline": ("postflow/test_leaving", "engine/test_frozen", "engine/test_publishing"),
     "publishing/turns": ("postflow/test_timing", "engine/test_turns", "engine/test_word_against_claim"),
     "publishing/outcomes": ("engine/test_outcomes", "engine/test_kept", "engine/test_publishing"),

@@ -61,16 +61,15 @@ async def claim_to_prepare(conn: AsyncConnection, delivery_id: int, claim: str, 
     )
 
 
-async def renew(conn: AsyncConnection, delivery_id: int, claim: str, lease_s: float) -> bool:
-    """Still at it: the sweep may wait. False when the claim is lost."""
-    done = await conn.execute(
+async def renew(conn: AsyncConnection, delivery_id: int, claim: str, lease_s: float) -> None:
+    """Still at it: the sweep may wait."""
+    await conn.execute(
         """
         UPDATE deliveries SET wake_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
          WHERE id = %(id)s AND status = 'preparing' AND claim = %(claim)s
         """,
         {"id": delivery_id, "claim": claim, "lease_s": lease_s},
     )
-    return done.rowcount == 1
 
 
 async def checkpoint(conn: AsyncConnection, delivery_id: int, claim: str, staged: Mapping[str, Any]) -> bool:
@@ -229,7 +228,7 @@ async def claim_to_send(
 
 
 async def mark_published(
-    conn: AsyncConnection, delivery: Delivery, receipt: Receipt, *, sentence: str, lookup: bool = False
+    conn: AsyncConnection, delivery: Delivery, receipt: Receipt, *, sentence: str, lookup: bool
 ) -> Delivery | None:
     """sending, unknown → published. A late answer counts as well, and keeps what was already to be sent again, or left to
     a person, from going out twice: as long as no newer request has left, and it is of the words that the row stands for.

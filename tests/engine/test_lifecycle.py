@@ -79,7 +79,7 @@ MOVES: dict[str, list[Callable[[Row], Any]]] = {
         lambda row: transitions.claim_to_send(row.aconn, row.delivery, "new", 60, "alike", None, pace_s=0)
     ],
     "transitions.mark_published": [
-        lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published."),
+        lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Published.", lookup=False),
         lambda row: transitions.mark_published(row.aconn, row.sent, RECEIPT, sentence="Found.", lookup=True),
     ],
     "transitions.mark_failed": [

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -51,7 +52,7 @@ def row(db: psycopg.Connection, delivery: Delivery) -> Delivery:
     return found
 
 
-def last_line(db: psycopg.Connection, delivery: Delivery) -> tuple[str, dict[str, str]]:
+def last_line(db: psycopg.Connection, delivery: Delivery) -> tuple[str, dict[str, Any]]:
     found = db.execute(
         "SELECT sentence, detail FROM delivery_events WHERE delivery_id = %s ORDER BY id DESC LIMIT 1", [delivery.id]
     ).fetchone()
@@ -122,10 +123,10 @@ async def test_its_story_tells_what_was_found_from_what_was_answered(
 ) -> None:
     sent = await being_sent(db, engine, ada, account)
     platform, parcel = await outgoing.gathered(engine, sent, with_data=False)
-    receipt = Receipt(remote_id="1", permalink="https://social.example/1")
+    receipt = Receipt(remote_id="1", permalink="https://social.example/1", notes=("Seen.",) if found else ())
     done = await outcomes.published(engine, sent, None if found else "mine", platform, parcel, receipt)
     assert done and done.published_at and done.sent_at
-    assert last_line(db, sent)[0] == sentence
+    assert last_line(db, sent) == (sentence, {"notes": ["Seen."]} if found else {})
     assert (done.published_at == done.sent_at) == found, "what is found went out when it was sent"
 
 
