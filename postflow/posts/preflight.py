@@ -19,6 +19,8 @@ from postflow.wording import counted
 FURTHEST = timedelta(days=366 * 5)
 #: Farther than most people plan: more likely a slip in the year.
 FAR = timedelta(days=366)
+#: Of all parts, warnings and answers together. No server takes more, and nothing beyond it is counted.
+MOST_CHARS = 100_000
 #: A form filled in at 09:00:00 for 09:00 arrives a little later: that is "now", not "the past".
 JUST_PAST = timedelta(minutes=2)
 
@@ -44,7 +46,10 @@ class Finding(NamedTuple):
 
 
 def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> list[Finding]:
-    """Everything a network would refuse, and nudges that stop nobody. Raises Invalid for what is not one's own."""
+    """Everything a network would refuse, and nudges that stop nobody. Raises Invalid for what is not one's own, and for more
+    than anybody writes: each network counts it anew.
+    """
+    _refuse_absurd(new)
     found = [Finding(None, 0, problem) for problem in _own_problems(new, now)]
     uploads = own_media(conn, user_id, contents(new))
     for account in own_accounts(conn, user_id, new.account_ids):
@@ -70,6 +75,17 @@ def refuse(conn: Connection, user_id: int, new: NewPost, *, now: datetime, setti
 
 
 # -- what stands in the way --------------------------------------------------------------------------------------
+
+
+def _refuse_absurd(new: NewPost) -> None:
+    chars = sum(
+        len(content.text) + len(content.spoiler_text) + sum(map(len, content.poll.options if content.poll else ()))
+        for content in contents(new)
+    )
+    if chars > MOST_CHARS:
+        raise Invalid(
+            {"text": f"This is {chars:,} characters long. No network takes more than {MOST_CHARS:,}: shorten it."}
+        )
 
 
 def _own_problems(new: NewPost, now: datetime) -> Iterator[Problem]:

@@ -4,11 +4,13 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,9 +119,35 @@ def test_pixelfed_never_counts_more_than_was_typed_and_takes_all_text_without_a_
     assert counting.pixelfed(text.replace("<", "")) == counting.plain(text.replace("<", ""))
 
 
-@pytest.mark.parametrize(
-    "nasty", ["https://a.bc/" + "(" * 4000, "https://a.bc/" + "." * 4000, "@a@" * 2000, "a." * 4000, "<'" * 3000]
-)
-def test_text_made_to_be_slow_is_counted_all_the_same(nasty: str) -> None:
-    assert 0 < counting.mastodon(nasty) <= len(nasty) + 23
-    assert counting.pixelfed(nasty) <= len(nasty)
+#: What is said again and again, behind how it begins and before how it ends: each was slow on one way or another.
+SLOW = (
+    ("https://", "a.", ""), ("https://", "ab.", "1"), ("https://", "a-", ""), ("https://", "a", "."), ("", "https://", ""),
+    ("", "https://a.bc/(", ""), ("", "https://a.bc?!", ""), ("https://a.bc/", "(", ""), ("https://a.bc/", ".", ""),
+    ("https://a.bc/", "(a)", "."), ("https://a.bc/", "(a(b)c)", "!"), ("https://a.bc/?", "!", ""), ("", "a.", ""),
+    ("@", "a.", ""), ("@a@", "a.", "a@"), ("@a@", "a..", "@"), ("", "@a@a-", ""), ("", "@a@", ""), ("@a", ".", ""),
+    ("", "🇨🇿", ""), ("🇨", "🇿🇨", "\u0301"), ("", "👨\u200d", ""), ("👨", "\u0301\u200d", ""), ("क", "्", "क"),
+    ("", "<'", ""), ("", '<"', ""), ("", "<!--", ""), ("<", "<", ""), ("", "#", ""), ("", "@a.", ""), ("", "&#a", ""),
+)  # fmt: skip
+#: They take some six seconds in all. Four times as much for twice the length would take many minutes.
+CPU_S = 60
+
+
+def test_text_made_to_be_slow_takes_time_in_proportion_to_its_length() -> None:
+    """The kernel ends the child when it has used more of the processor."""
+    program = f"""if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_CPU, ({CPU_S}, {CPU_S}))
+        from postflow.platforms import counting
+        for start, again, end in {SLOW!r}:
+            text = start + again * (250_000 // len(again)) + end
+            for count in (counting.mastodon, counting.pixelfed, counting.hashtags, counting.mentions):
+                assert 0 <= count(text) <= 12 * len(text)
+    """
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr or "it was ended for using too much of the processor"
+
+
+@given(st.integers(1, 40), st.sampled_from(("", "\u0600", "a")), st.sampled_from(("", "\u0301", "\u200d", "b")))
+def test_a_row_of_flags_counts_as_unicode_divides_it(halves: int, before: str, behind: str) -> None:
+    row = before + "🇨" * halves + behind
+    assert counting.graphemes(row) == len(regex.findall(r"\X", row))

@@ -309,3 +309,16 @@ def test_another_persons_post_is_not_there(ada: Browser, bob: Browser, db: psyco
 def test_every_list_of_the_queue_says_what_to_do_when_it_is_empty(ada: Browser) -> None:
     for view in ("upcoming", "published", "attention", "drafts"):
         assert "Connect an account first" in ada.get(f"/?view={view}").text
+
+
+def test_more_than_anybody_writes_is_refused_before_it_is_counted(ada: Browser, mastodon: int) -> None:
+    """Each network would count it, part by part: a form of megabytes would hold the page for minutes."""
+    parts = [("part", "1"), ("text.1", "a" * 60_000), ("account", mastodon)]
+    answer = written(ada, [("text", "https://" + "a." * 30_000), *parts])
+    assert answer.status_code == 422
+    assert "This is 120,008 characters long. No network takes more than 100,000: shorten it." in answer.text
+    assert "too long" not in answer.text
+    assert "https://a.a." in answer.text
+    checked = written(ada, [("text", "a" * 100_001), ("account", mastodon), ("action", "check")])
+    assert "No network takes more than 100,000" in checked.text
+    assert "too long" in written(ada, [("text", "a" * 100_000), ("account", mastodon)]).text
