@@ -10,6 +10,7 @@ from postflow import config, logs
 from web import accounts, auth, deliveries, health, media, meta_callbacks, posts, profile
 from web.middleware import (
     error_pages,
+    host_names,
     plain_http,
     rate_limits,
     request_ids,
@@ -28,6 +29,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.extensions["settings"] = settings
     _configure(app, settings)
     request_ids.register(app)
+    host_names.register(app, settings)
     schema_gate.register(app, settings)
     static_files.register(app, settings)
     csrf = CSRFProtect(app)

@@ -4,7 +4,6 @@ The browser's cookie carries a session's token; the row behind it says whose it 
 """
 
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
@@ -19,7 +18,7 @@ from werkzeug.wrappers import Response
 from postflow import errors, users
 from postflow.models import User
 from web import walltime
-from web.middleware import database, error_pages, rate_limits
+from web.middleware import database, error_pages, host_names, rate_limits
 from web.middleware.rate_limits import limiter
 
 bp = Blueprint("auth", __name__)
@@ -134,14 +133,28 @@ def _people_exist() -> bool:
         return users.any_yet(conn)
 
 
+#: By these a proxy gives itself away: behind one on this machine everybody looks local.
+_MARKS_OF_A_PROXY = (
+    "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP",
+    "True-Client-IP", "X-Client-IP", "Fly-Client-IP",
+)  # fmt: skip
+
+
 def _is_on_this_machine() -> bool:
-    """Loopback without any proxy's mark: behind a proxy on this machine everybody looks local."""
-    if any(request.headers.get(name) for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")):
+    """Our own address, the name asked for, the page that sends (browsers tell) and the peer: all of them loopback, and no
+    proxy in between. One alone proves nothing, since a proxy has a local peer and anybody's name may lead here.
+    """
+    settings = database.settings()
+    if settings.proxies or any(name in request.headers for name in _MARKS_OF_A_PROXY):
         return False
-    try:
-        return ipaddress.ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    named = [settings.public_url, f"//{request.host}", f"//{_bracketed(request.remote_addr or '')}"]
+    if "Origin" in request.headers:
+        named.append(request.headers["Origin"])
+    return all(host_names.is_loopback(host_names.of(one)) for one in named)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _code() -> str:

@@ -25,15 +25,11 @@ _UNICODE = r"\u00a0-\ud7ff\ue000-\uffef\U00010000-\U0010fffd"
 _QUERY = rf"\?[a-z0-9!?*'();:&=+$/%#\[\]\-_.,~|@^{_UNICODE}]*[a-z0-9_&=#/\-{_UNICODE}]"
 _USER = r"@(?<user>[a-z0-9_]++(?:[.-]++[a-z0-9_]++)*+)"
 
-_START = regex.compile(
-    rf"(?<![a-z0-9@＠$#＃\u202a-\u202e])https?://|(?<![=/{_WORD}])(?=@[a-z0-9_])", regex.IGNORECASE
-)
+_START = regex.compile(rf"(?<![a-z0-9@＠$#＃\u202a-\u202e])https?://|(?<![=/{_WORD}])(?=@[a-z0-9_])", regex.IGNORECASE)
 _LINK_LABEL = regex.compile(_LABEL)
 _LINK_NAME_END = regex.compile(_NAME_END, regex.IGNORECASE)
 _LINK_REST = regex.compile(rf"(?::\d+)?(?:{_PATH})?(?:{_QUERY})?", regex.IGNORECASE)
-_MENTION = regex.compile(
-    rf"{_USER}@[{_WORD}]++(?:[.-]++[{_WORD}]++)*+(?![.-]*[{_WORD}]|[@＠]|://)", regex.IGNORECASE
-)
+_MENTION = regex.compile(rf"{_USER}@[{_WORD}]++(?:[.-]++[{_WORD}]++)*+(?![.-]*[{_WORD}]|[@＠]|://)", regex.IGNORECASE)
 _GRAPHEME = regex.compile(r"\X")
 # Flags are pairs of these, and `\X` looks back to where a row of them began.
 _FLAGS = regex.compile(r"([\U0001f1e6-\U0001f1ff]{2})((?:[\U0001f1e6-\U0001f1ff]{2})++)")
@@ -84,7 +80,8 @@ def _link_end(text: str, at: int) -> int | None:
         starts.append(at := label.end() + 1)
     for start in reversed(starts):
         if name := _LINK_NAME_END.match(text, start):
-            return _LINK_REST.match(text, name.end()).end()
+            rest = _LINK_REST.match(text, name.end())
+            return rest.end() if rest else name.end()
     return None
 
 

@@ -8,6 +8,7 @@ ada, bob   signed-in browsers of two people
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import argon2
 import psycopg
@@ -32,11 +33,13 @@ Started = Callable[..., Flask]
 
 
 class Browser(FlaskClient):
-    """Reads the CSRF token from the last page and sends it along."""
+    """Asks under the public address, reads the CSRF token from the last page and sends it along."""
 
     csrf = ""
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        ours = urlsplit(self.application.extensions["settings"].public_url).netloc
+        kwargs.setdefault("base_url", f"http://{ours}")
         if self.csrf and kwargs.get("method") == "POST" and type(kwargs.get("data")) is dict:
             kwargs["data"] = {"csrf_token": self.csrf, **kwargs["data"]}
         answer = super().open(*args, **kwargs)

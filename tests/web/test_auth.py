@@ -2,6 +2,7 @@
 
 import re
 import threading
+from typing import Any
 
 import argon2
 import psycopg
@@ -40,6 +41,57 @@ def test_a_visitor_from_elsewhere_needs_the_code_from_the_log(
 
 def test_a_visitor_through_a_proxy_on_this_machine_counts_as_from_elsewhere(browser: Browser):
     assert 'name="code"' in browser.get("/first-run", headers={"X-Forwarded-For": "127.0.0.1"}).text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"headers": {"CF-Connecting-IP": "203.0.113.9"}},
+        {"headers": {"Origin": "https://flow.example"}},
+        {"environ_overrides": {"REMOTE_ADDR": "::ffff:203.0.113.9"}},
+    ],
+    ids=["a proxy of another kind", "a page elsewhere that sends it", "another peer"],
+)
+def test_the_first_run_asks_for_the_code_unless_all_is_on_this_machine(
+    browser: Browser, db: psycopg.Connection, sent: dict[str, Any]
+):
+    browser.get("/first-run")
+    answer = browser.post("/first-run", data=dict(OWNER), **sent)
+    assert answer.status_code == 422
+    assert 'name="code"' in answer.text
+    assert db.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("chosen", [{"public_url": "https://flow.example"}, {"proxies": 1}])
+def test_a_proxy_on_this_machine_that_marks_nothing_makes_no_stranger_the_owner(
+    start, db: psycopg.Connection, chosen: dict[str, Any]
+):
+    """It passes on the name that was asked for, and its address is the only one to be seen."""
+    app = start(**chosen)
+    far, base = app.test_client(), app.extensions["settings"].public_url
+    assert 'name="code"' in far.get("/first-run", base_url=base).text
+    refused = far.post("/first-run", data=dict(OWNER), base_url=base, headers={"Referer": f"{base}/first-run"})
+    assert refused.status_code == 422 and "This is not the code" in refused.text
+
+
+def test_a_name_of_somebody_else_that_leads_here_opens_no_page(app: Flask, start, db: psycopg.Connection):
+    """A page there could send whatever it likes to it, and read the answer."""
+    client = app.test_client()
+    for path in ("/first-run", "/sign-in", "/nowhere", "/m/forged"):
+        for name in ("http://evil.example", "http://localhost.evil.example", "http://[::2]", "http://10.0.0.1:8000"):
+            answer = client.get(path, base_url=name)
+            assert answer.status_code == 421, (path, name)
+            assert "Open it there: http://localhost." in answer.text
+            assert client.post(path, data=dict(OWNER), base_url=name).status_code == 421
+    for name in ("http://127.0.0.1:8000", "http://[::1]", "http://LOCALHOST.:81", "http://flow.localhost"):
+        assert client.get("/first-run", base_url=name).status_code == 200
+    for probe in ("/healthz", "/readyz"):
+        assert client.get(probe, base_url="http://10.0.0.1:8000").status_code != 421
+    far = start(public_url="https://flow.example:8443").test_client()
+    for name in ("https://flow.example", "http://FLOW.example:8443"):
+        assert far.get("/first-run", base_url=name).status_code == 200
+    for name in ("http://localhost", "https://xflow.example", "https://flow.example.org"):
+        assert far.get("/first-run", base_url=name).status_code == 421
 
 
 def test_there_is_one_owner_however_many_first_runs_are_sent_at_once(app: Flask, db: psycopg.Connection):

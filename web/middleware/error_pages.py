@@ -36,6 +36,7 @@ _WORDS = {
     405: Words("That did not work", "This address cannot be used that way. Go back and use the page's buttons."),
     409: Words("It changed meanwhile", "Something moved on while you looked at it. Look again before you go on."),
     413: Words("Too large", "What you sent is larger than PostFlow takes. Use a smaller file."),
+    421: Words("Not under this name", "PostFlow is reached under another address."),
     422: Words("Something needs correcting", "PostFlow could not accept this. Go back and correct it."),
     429: Words("Too many attempts", "Wait a quarter of an hour, then try again."),
     500: Words("Something broke", "This is PostFlow's fault, not yours. It has been written to the log."),
@@ -83,13 +84,13 @@ def page(status: int, sentence: str | None = None, *, words: Words | None = None
     said = sentence or words.sentence
     if request.accept_mimetypes.best == "application/json":
         return said, status
-    if status >= 500:
+    if status >= 500 or status == 421:
         return _alone(words.title, said, status), status
     return render_template("errors/page.html", title=words.title, sentence=said, status=status), status
 
 
 def _alone(title: str, said: str, status: int) -> str:
-    """Without asking who is signed in, which is what may have broken: `render_template` would ask."""
+    """Without asking who is signed in, which is what may have broken, or is nobody's business: `render_template` would ask."""
     template = current_app.jinja_env.get_template("errors/alone.html")
     return template.render(title=title, sentence=said, status=status, number=request_ids.this())
 
