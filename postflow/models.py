@@ -9,10 +9,11 @@ All instants are aware UTC datetimes. Ids are database bigints; `remote_id` is t
 import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_serializer
 
 
 class Value(BaseModel):
@@ -34,6 +35,21 @@ def storable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: storable(one) for name, one in value.items()}
     return value
+
+
+def web_address(value: Any) -> str | None:
+    """What a server says where something is, shown as a link or a picture: an http(s) address or nothing."""
+    if not isinstance(value, str) or len(value) > LONGEST_ADDRESS or not value.isprintable() or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+        return value if parts.scheme in ("http", "https") and parts.hostname else None
+    except ValueError:
+        return None
+
+
+LONGEST_ADDRESS = 4096
+WebAddress = Annotated[str | None, BeforeValidator(web_address)]
 
 
 # -- words ---------------------------------------------------------------------------------------------
@@ -156,8 +172,8 @@ class Account(Value):
     remote_id: str
     handle: str
     display_name: str
-    avatar_url: str | None = None
-    profile_url: str | None = None
+    avatar_url: WebAddress = None
+    profile_url: WebAddress = None
     state: AccountState
     state_reason: str | None = None
     token_expires_at: datetime | None = None
@@ -173,8 +189,8 @@ class Profile(Value):
     remote_id: str
     handle: str  # "@ada@birds.example" on the fediverse, "@ada" on Instagram
     display_name: str = ""
-    avatar_url: str | None = None
-    profile_url: str | None = None
+    avatar_url: WebAddress = None
+    profile_url: WebAddress = None
 
 
 class Login(Value):
@@ -380,7 +396,7 @@ class Delivery(Value):
     sent_at: datetime | None  # of the latest request
     published_at: datetime | None
     remote_id: str | None
-    permalink: str | None
+    permalink: WebAddress
     looks: int
     absent_looks: int
     first_absent_at: datetime | None
@@ -484,7 +500,7 @@ class Receipt(Value):
     """What the network answered: the post is live. `notes` are sentences when it is not as asked."""
 
     remote_id: str | None
-    permalink: str | None = None
+    permalink: WebAddress = None
     notes: tuple[str, ...] = ()
     shortfall: str | None = None  # what its person has to know of at once, such as a picture that is not there
 

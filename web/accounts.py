@@ -121,13 +121,14 @@ def _meant() -> Account | None:
 
 
 @bp.get("/callback")
+@bp.get("/callback/<server>")
 @login_required
-async def callback() -> Page:
-    """Back from the consent page."""
+async def callback(server: str = "") -> Page:
+    """Back from the consent page of `server`, which is a `connecting.server_key`."""
     settings = database.settings()
     try:
         async with clients.client(settings) as http:
-            done = await connecting.finish(database.pool(), settings, http, current_user.id, request.args)
+            done = await connecting.finish(database.pool(), settings, http, current_user.id, request.args, server)
     except errors.ConnectError as wrong:
         flash(str(wrong), "bad")
         return redirect(url_for("accounts.index"))

@@ -111,6 +111,8 @@ def create_owner() -> Page:
                 time_zone=form["time_zone"],
             )
     except errors.Invalid as wrong:
+        if "code" not in wrong.fields:
+            rate_limits.uncount()
         return _first_run_page(form, wrong.fields), 422
     rate_limits.uncount()
     _sign_in(user)
@@ -188,6 +190,7 @@ def sign_in() -> Page:
 @limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
 def enter() -> Page:
     form = request.form
+    rate_limits.count_against(users.normal_email(form.get("email", "")))
     with database.connection() as conn:
         user = users.authenticate(conn, form.get("email", ""), form.get("password", ""))
     if user is None:
@@ -225,7 +228,10 @@ def _sign_in(user: User) -> None:
 
 def _inside(target: str) -> str:
     """Only a path of ours: a link to our sign-in page must not lead elsewhere afterwards."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "/"
     if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
         return "/"
     return target if target.isprintable() else "/"

@@ -18,6 +18,9 @@ graceful_timeout = 10  # platforms kill 10 to 30 s after SIGTERM
 keepalive = 5
 #: Heartbeats in memory: a slow disk must not make a worker look dead.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+#: Headers of a proxy are believed in one place, as POSTFLOW_PROXIES says (web/app.py), and here from nobody: gunicorn would
+#: take the scheme and SCRIPT_NAME from whoever comes from this machine.
+forwarded_allow_ips = ""
 #: gunicorn 27 would open a control socket in the home directory, which a container's user may not have.
 control_socket_disable = True
 accesslog = "-"

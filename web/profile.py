@@ -42,11 +42,14 @@ def update() -> Page:
 @limiter.limit(lambda: current_app.extensions["sign_in_attempts"])
 def change_password() -> Page:
     form = request.form
+    rate_limits.count_against(users.normal_email(current_user.email))
     try:
         with database.transaction() as conn:
             users.change_password(conn, current_user.id, form.get("old_password", ""), form.get("new_password", ""))
             users.close_other_sessions(conn, current_user.id, current_user.get_id())
     except errors.Invalid as wrong:
+        if "old_password" not in wrong.fields:
+            rate_limits.uncount()
         return _page(wrong.fields), 422
     rate_limits.uncount()
     flash("Your password is changed, and you are signed out everywhere else.", "good")

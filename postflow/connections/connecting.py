@@ -7,9 +7,11 @@ sign_in  instead of a consent page: a form, such as for a token made there by ha
 No transaction is open while a network is asked.
 """
 
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -61,8 +63,16 @@ def ways() -> list[Way]:
     return [Way(platform, option) for platform in platforms.REGISTRY.values() for option in platform.connect_options()]
 
 
-def redirect_uri(settings: Settings) -> str:
-    return f"{settings.public_url}/accounts/callback"
+def redirect_uri(settings: Settings, base_url: str) -> str:
+    """A path for each server, so that the answer of one is never taken for another's and its code given to that one. Meta
+    has the plain one, which its operators enter there.
+    """
+    return "/".join(filter(None, [f"{settings.public_url}/accounts/callback", server_key(base_url)]))
+
+
+def server_key(base_url: str) -> str:
+    """Of a server, in an address; empty for networks that are one place."""
+    return hashlib.sha256(base_url.encode()).hexdigest()[:16] if base_url else ""
 
 
 # -- there ---------------------------------------------------------------------------------------------------
@@ -204,7 +214,7 @@ def _known_app(source: ConnectionPool, settings: Settings, server: Server, optio
             platform=server.platform,
             base_url=server.base_url,
             option=option,
-            redirect_uri=redirect_uri(settings),
+            redirect_uri=redirect_uri(settings, server.base_url),
         )
 
 
@@ -219,7 +229,7 @@ async def _register(
     replace: bool,
 ) -> AppRegistration:
     """Once per instance, redirect address and way; `replace` when the server forgot the former one."""
-    made = await platform.register(http, server, redirect_uri(settings), option)
+    made = await platform.register(http, server, redirect_uri(settings, server.base_url), option)
     with source.connection() as conn:
         return servers.save_app(
             conn,
@@ -236,12 +246,20 @@ async def _register(
 
 
 async def finish(
-    source: ConnectionPool, settings: Settings, http: httpx.AsyncClient, user_id: int, answer: Mapping[str, str]
+    source: ConnectionPool,
+    settings: Settings,
+    http: httpx.AsyncClient,
+    user_id: int,
+    answer: Mapping[str, str],
+    came_to: str = "",
 ) -> Finished:
-    """`answer` is the query the consent page sent the person back with. Raises ConnectError."""
+    """`answer` is the query the consent page sent the person back with, `came_to` the `server_key` in the address. Raises
+    ConnectError.
+    """
     with source.connection() as conn:
         attempt = oauth_attempts.recall(conn, settings.encryption_keys, answer.get("state", ""), user_id)
     platform = platforms.get(attempt.platform)
+    _check_who_answers(attempt, answer, came_to)
     if answer.get("error") or not answer.get("code"):
         raise ConnectError(_refusal(answer, platform.label))
     with source.connection() as conn:
@@ -317,6 +335,24 @@ def _another(conn: Connection, user_id: int, account_id: int | None, stored: Seq
         f"{meant} still has to be connected again: this was another account. Be {meant} there first, then press its button"
         " here once more."
     ]
+
+
+def _check_who_answers(attempt: oauth_attempts.Attempt, answer: Mapping[str, str], came_to: str) -> None:
+    """A code of one server is never shown to another (RFC 9700, section 4.4): neither when the answer came to the address
+    of another one, nor when it names another one (`iss`, RFC 9207).
+    """
+    elsewhere = "iss" in answer and attempt.base_url and _origin(answer["iss"]) != _origin(attempt.base_url)
+    if came_to != server_key(attempt.base_url) or elsewhere:
+        log.warning("an answer of another server", server=attempt.base_url, said=answer.get("iss", "")[:200])
+        raise ConnectError("Another server answered than the one you set out for. Start connecting again.")
+
+
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}".lower()
+    except ValueError:
+        return ""
 
 
 def _refusal(answer: Mapping[str, str], network: str) -> str:

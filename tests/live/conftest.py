@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psycopg
@@ -123,12 +123,12 @@ class Live:
             self.house.connect_by_token(token)
         else:
             url = self.between.as_the_server_says(self.house.consent_page())
-            callback = f"{self.house.public_url}/accounts/callback"
+            callback = parse_qs(urlsplit(url).query)["redirect_uri"][0]
             if name := setting("NAME"):
                 query = consent.by_forms(url, callback, name, setting("PASSWORD"))
             else:
                 query = consent.by_browser(url, callback, consent.Say())
-            self.house.came_back(query)
+            self.house.came_back(callback, query)
         if self._account:
             self._account.close()
         began_at = self._account.began_at if self._account else None

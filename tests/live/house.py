@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -101,8 +102,8 @@ class House:
         assert away.status_code == 302, " ".join(sentences(away))
         return away.headers["Location"]
 
-    def came_back(self, query: str) -> None:
-        self._connected(self.browser.get(f"/accounts/callback?{query}"))
+    def came_back(self, callback: str, query: str) -> None:
+        self._connected(self.browser.get(f"{urlsplit(callback).path}?{query}"))
 
     def disconnect(self) -> None:
         self._followed(self.browser.send(f"/accounts/{self.account.id}/disconnect"))

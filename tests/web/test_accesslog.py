@@ -2,11 +2,13 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.fernet import Fernet
@@ -40,10 +42,23 @@ def told(database_url: str) -> str:
         ask(f"{base}/m/{SECRET}.signature")
         ask(f"{base}/accounts/callback?code={SECRET}&state={SECRET}", referer=f"{base}/m/{SECRET}")
         ask(f"{base}/sign-in?next=/posts/new")
+        ask_as_a_proxy(base)
     finally:
         server.terminate()
         rest, _ = server.communicate(timeout=PATIENCE_S)
     return "".join(lines) + rest
+
+
+def ask_as_a_proxy(base: str) -> None:
+    """As one would on this machine, though nobody said that there is one."""
+    with socket.create_connection((urlsplit(base).hostname, urlsplit(base).port), PATIENCE_S) as line:
+        line.sendall(
+            b"GET /accounts HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.77\r\nX-Forwarded-Proto: https\r\n"
+            b"SCRIPT_NAME: /forged\r\nConnection: close\r\n\r\n"
+        )
+        answer = b"".join(iter(lambda: line.recv(4096), b""))
+    assert b"302" in answer.split(b"\r\n")[0]
+    assert b"forged" not in answer and b"https://" not in answer.partition(b"Content-Security")[0]
 
 
 def ask(url: str, referer: str = "") -> None:
@@ -70,6 +85,12 @@ def test_neither_signed_links_nor_queries_are_written_and_each_request_has_its_n
     [line] = [line for line in told.splitlines() if "GET /m/(hidden)" in line]
     assert "status=404" in line
     assert re.search(r"request=[0-9a-f]{32}", line)
+
+
+def test_the_address_in_the_log_is_not_what_anybody_says_it_is(told: str):
+    assert "203.0.113.77" not in told
+    [line] = [line for line in told.splitlines() if re.search(r"GET /accounts\b(?!/)", line)]
+    assert "address=127.0.0.1" in line
 
 
 def test_a_signed_link_is_hidden_before_it_comes_to_the_log():

@@ -109,6 +109,37 @@ def test_a_forged_state_connects_nothing(ada: Browser, sandbox: Sandbox, db: psy
     assert db.execute("SELECT count(*) FROM accounts").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("iss", ["https://evil.example", "http://[", "", "https://127.0.0.1"])
+def test_an_answer_that_names_another_server_connects_nothing_and_its_code_is_sent_nowhere(
+    ada: Browser, sandbox: Sandbox, db: psycopg.Connection, iss: str
+):
+    back = consent(ada.send("/accounts/connect", instance=sandbox.url("mastodon")), "wren")
+    before = len(sandbox.ledger.requests(instance="mastodon", path="/oauth/token"))
+    page = ada.get(f"{back}&{urlencode({'iss': iss})}", follow_redirects=True)
+    assert "Another server answered" in page.text
+    assert len(sandbox.ledger.requests(instance="mastodon", path="/oauth/token")) == before
+    assert db.execute("SELECT count(*) FROM accounts").fetchone() == (0,)
+
+
+def test_an_answer_that_names_its_own_server_connects(ada: Browser, sandbox: Sandbox):
+    back = consent(ada.send("/accounts/connect", instance=sandbox.url("mastodon")), "wren")
+    assert (
+        "connected."
+        in ada.get(f"{back}&{urlencode({'iss': sandbox.url('mastodon') + '/'})}", follow_redirects=True).text
+    )
+
+
+def test_each_server_sends_people_back_to_an_address_of_its_own(ada: Browser, sandbox: Sandbox, db: psycopg.Connection):
+    """A hostile one that sends them on to an honest one gets the honest one's code to see otherwise."""
+    honest = consent(ada.send("/accounts/connect", instance=sandbox.url("mastodon")), "wren")
+    path, _, query = honest.partition("?")
+    other = consent(ada.send("/accounts/connect", instance=sandbox.url("pixelfed")), "wren").partition("?")[0]
+    assert path != other and path.startswith("/accounts/callback/")
+    page = ada.get(f"{other}?{query}", follow_redirects=True)
+    assert "Another server answered" in page.text
+    assert db.execute("SELECT count(*) FROM accounts").fetchone() == (0,)
+
+
 def test_another_persons_answer_connects_nothing(ada: Browser, bob: Browser, sandbox: Sandbox, db: psycopg.Connection):
     back = consent(ada.send("/accounts/connect", instance=sandbox.url("mastodon")), "wren")
     assert "does not belong" in bob.get(back, follow_redirects=True).text

@@ -127,7 +127,9 @@ def test_signing_in_leads_back_to_where_one_wanted_to_go(ada: Browser):
     assert answer.headers["Location"] == "/accounts"
 
 
-@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"])
+@pytest.mark.parametrize(
+    "target", ["//[", "http://[", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"]
+)
 def test_signing_in_never_leads_to_another_site(app: Flask, ada: Browser, target: str):
     other = app.test_client()
     answer = other.send("/sign-in", email="ada@example.org", password=PASSWORD, next=target)
@@ -158,6 +160,70 @@ def test_only_wrong_guesses_are_counted(start, db: psycopg.Connection):
     tries = [right] * 4 + [wrong, right, wrong, right, wrong, right]
     codes = [app.test_client().send("/sign-in", email=OWNER["email"], password=one).status_code for one in tries]
     assert codes == [302] * 4 + [422, 302, 422, 302, 422, 429]
+
+
+def guesses(app: Flask, who: str, times: int, **sent: Any) -> list[int]:
+    browser: Any = app.test_client()
+    browser.get("/sign-in")
+    form = {"email": who, "password": "wrong wrong wrong"}
+    return [browser.post("/sign-in", data=dict(form), **sent).status_code for _ in range(times)]
+
+
+def test_all_the_addresses_of_one_ipv6_network_are_one_stranger(start, db: psycopg.Connection):
+    app = start(sign_in_attempts="3 per 15 minutes")
+    app.test_client().send("/first-run", **OWNER)
+    codes = [
+        code
+        for end in range(1, 5)
+        for code in guesses(app, OWNER["email"], 1, environ_overrides={"REMOTE_ADDR": f"2001:db8:1:2:{end:x}::{end}"})
+    ]
+    assert codes == [422, 422, 422, 429]
+    for other in ("2001:db8:1:3::1", "::ffff:203.0.113.9", "::ffff:203.0.113.10", "fe80::1%eth0", "nonsense"):
+        assert guesses(app, OWNER["email"], 1, environ_overrides={"REMOTE_ADDR": other}) == [422], other
+
+
+def test_guesses_at_one_account_end_wherever_they_come_from(start, db: psycopg.Connection, monkeypatch):
+    """Whoever has a thousand addresses has a hundred guesses an hour all the same; nobody else is kept out by that."""
+    app = start(sign_in_attempts="60 per 15 minutes")
+    app.test_client().send("/first-run", **OWNER)
+    codes = [
+        code
+        for end in (1, 2)
+        for code in guesses(app, " ADA@example.org", 55, environ_overrides={"REMOTE_ADDR": f"203.0.113.{end}"})
+    ]
+    assert codes == [422] * 100 + [429] * 10
+    third = {"environ_overrides": {"REMOTE_ADDR": "203.0.113.3"}}
+    assert guesses(app, "bob@example.org", 1, **third) == [422]
+    assert guesses(app, OWNER["email"], 1, **third) == [429]
+
+
+def test_what_one_address_is_refused_is_not_counted_against_the_account(start, db: psycopg.Connection):
+    """Else one stranger could keep its person out."""
+    app = start(sign_in_attempts="3 per 15 minutes")
+    app.test_client().send("/first-run", **OWNER)
+    assert guesses(app, OWNER["email"], 120)[-1] == 429
+    elsewhere: Any = app.test_client()
+    elsewhere.environ_base["REMOTE_ADDR"] = "203.0.113.3"
+    assert elsewhere.send("/sign-in", email=OWNER["email"], password=PASSWORD).status_code == 302
+
+
+def test_the_present_password_is_guessed_a_few_times_and_a_new_one_refused_as_often_as_it_takes(
+    start, signed_in, db: psycopg.Connection
+):
+    ada = signed_in(start(sign_in_attempts="3 per 15 minutes"), "ada")
+    short = [ada.send("/profile/password", old_password=PASSWORD, new_password="short").status_code for _ in range(5)]
+    assert short == [422] * 5
+    wrong = [ada.send("/profile/password", old_password="guess", new_password="x" * 12).status_code for _ in range(4)]
+    assert wrong == [422, 422, 422, 429]
+
+
+def test_the_code_of_the_first_run_is_guessed_a_few_times_and_a_slip_elsewhere_is_no_guess(start):
+    far = start(sign_in_attempts="3 per 15 minutes").test_client()
+    far.environ_base["REMOTE_ADDR"] = "203.0.113.9"
+    assert [far.send("/first-run", **OWNER, code="guess").status_code for _ in range(4)] == [422, 422, 422, 429]
+    near = far.application.test_client()
+    slips = [near.send("/first-run", **{**OWNER, "password": "short"}).status_code for _ in range(5)]
+    assert slips == [422] * 5
 
 
 def test_a_form_without_the_csrf_token_is_refused(ada: Browser):

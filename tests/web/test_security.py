@@ -30,7 +30,7 @@ FOR_EVERYBODY = {
     "meta.deauthorize", "meta.delete", "meta.deleted",  # by Meta's signature
 }  # fmt: skip
 #: Nothing of one person's is named by these.
-NO_ONES = {"token": "forged", "code": "forged", "platform": "mastodon", "option": "oauth"}
+NO_ONES = {"token": "forged", "code": "forged", "platform": "mastodon", "option": "oauth", "server": "forged"}
 IDS = {"post_id", "delivery_id", "media_id", "account_id"}
 TABLES = ("users", "accounts", "posts", "post_media", "deliveries", "delivery_events", "media", "procrastinate_jobs")
 

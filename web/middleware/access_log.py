@@ -32,7 +32,7 @@ class AccessLog(glogging.Logger):
             status=status,
             ms=round(request_time.total_seconds() * 1000),
             bytes=getattr(resp, "sent", None),
-            address=environ.get("HTTP_X_FORWARDED_FOR") or environ.get("REMOTE_ADDR"),
+            address=environ.get("REMOTE_ADDR"),  # the one that POSTFLOW_PROXIES vouches for
             request=dict(resp.headers).get(request_ids.HEADER),
         )
 

@@ -38,7 +38,7 @@ _WORDS = {
     413: Words("Too large", "What you sent is larger than PostFlow takes. Use a smaller file."),
     421: Words("Not under this name", "PostFlow is reached under another address."),
     422: Words("Something needs correcting", "PostFlow could not accept this. Go back and correct it."),
-    429: Words("Too many attempts", "Wait a quarter of an hour, then try again."),
+    429: Words("Too many attempts", "Wait a quarter of an hour, then try again; at most it takes an hour."),
     500: Words("Something broke", "This is PostFlow's fault, not yours. It has been written to the log."),
     503: Words("The database does not answer", "Nothing is lost. Wait a minute and load the page again."),
 }

@@ -1,19 +1,42 @@
-"""How often may one ask? Counted in Postgres, so that every process and machine counts together."""
+"""How often may one ask? Counted in Postgres, so that every process and machine counts together.
 
+Attempts are counted before they are looked at, so that many at once cannot slip through, and those that did not fail are
+taken back: by where they come from, and, far more of them, by the account they are about.
+"""
+
+import hashlib
+import ipaddress
 import time
 
 import psycopg
 import structlog
-from flask import Flask, request
+from flask import Flask, g, request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
+from limits import RateLimitItemPerHour
 from limits.storage import Storage
+from werkzeug.exceptions import TooManyRequests
 
 from postflow import config
 from web.middleware import database
 
 log = structlog.stdlib.get_logger("web.middleware.rate_limits")
-limiter = Limiter(get_remote_address, headers_enabled=False)
+#: Guesses at one account from wherever: whoever has many addresses gets no further with them, and one address cannot use
+#: them up alone and keep its person out.
+BY_ACCOUNT = RateLimitItemPerHour(100)
+
+
+def whence() -> str:
+    """Whom a request is counted for. In IPv6 everybody has a network of 2⁶⁴ addresses to themselves."""
+    try:
+        address = ipaddress.ip_address((request.remote_addr or "").split("%")[0])
+    except ValueError:
+        return "nowhere"
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False)
+    return str(address)
+
+
+limiter = Limiter(whence, headers_enabled=False)
 
 
 class PostgresStorage(Storage):
@@ -76,12 +99,20 @@ class PostgresStorage(Storage):
             conn.execute("DELETE FROM rate_counters WHERE key = %(key)s", {"key": key})
 
 
+def count_against(account: str) -> None:
+    """One more attempt at it. Raises TooManyRequests. Whether there is such an account makes no difference."""
+    key = BY_ACCOUNT.key_for("web", "account", hashlib.sha256(account.encode("utf-8", "replace")).hexdigest()[:32])
+    g.setdefault("attempts", []).append(key)
+    if limiter.storage.incr(key, BY_ACCOUNT.get_expiry(), 1) > BY_ACCOUNT.amount:
+        raise TooManyRequests
+
+
 def uncount() -> None:
-    """This request was what the limit is not about. It was counted first, so that many at once cannot slip through."""
+    """This request did not fail, so it was no attempt."""
     storage = limiter.storage
     if isinstance(storage, PostgresStorage):
-        for limit in limiter.current_limits:
-            storage.uncount(limit.key)
+        for key in (*(limit.key for limit in limiter.current_limits), *g.pop("attempts", ())):
+            storage.uncount(key)
 
 
 def _notice_a_proxy(app: Flask) -> None:

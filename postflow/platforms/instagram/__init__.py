@@ -36,6 +36,7 @@ from postflow.models import (
     Server,
     Verdict,
     utc_now,
+    web_address,
 )
 from postflow.platforms import answers, counting
 from postflow.platforms.base import Authorization, Checkpoint, Connected, ConnectOption, OptionField, Platform
@@ -233,8 +234,7 @@ class Instagram(Platform):
         if receipt.remote_id is None:
             return None
         body = await self._as(http, login).read(receipt.remote_id, fields="id,permalink")
-        link = body.get("permalink")
-        return link if isinstance(link, str) else None
+        return web_address(body.get("permalink"))
 
     async def located(self, http: httpx.AsyncClient, login: Login, link: str) -> Receipt:
         return await locating.located(self._as(http, login), login.account, link, elsewhere=self.settings.instagram_url)

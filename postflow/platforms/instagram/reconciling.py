@@ -160,8 +160,7 @@ def _ours(outgoing: Outgoing, listing: Listing, told: str) -> Receipt | None:
     if not captioned and (told != "PUBLISHED" or len(listing.candidates) > 1):
         return None
     one = listing.candidates[-1]
-    link = one.get("permalink")
-    return Receipt(remote_id=str(one["id"]), permalink=link if isinstance(link, str) else None)
+    return Receipt(remote_id=str(one["id"]), permalink=one.get("permalink"))
 
 
 def _published_somewhere(attempt: Attempt) -> Verdict:

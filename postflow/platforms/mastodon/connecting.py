@@ -200,8 +200,8 @@ class Connecting(Speaking):
             remote_id=str(body["id"]),
             handle=f"@{body.get('username') or body.get('acct')}@{host}",
             display_name=str(body.get("display_name") or body.get("username") or ""),
-            avatar_url=_address(body.get("avatar")),
-            profile_url=_address(body.get("url")),
+            avatar_url=body.get("avatar"),
+            profile_url=body.get("url"),
         )
 
     async def revoke(self, http: httpx.AsyncClient, login: Login) -> None:
@@ -247,11 +247,6 @@ def _seconds(told: Any) -> float | None:
         return min(float(told), 10 * 365 * 86400.0) if told else None
     except (TypeError, ValueError):
         return None
-
-
-def _address(value: Any) -> str | None:
-    """Shown as a picture or a link, so nothing but a web address."""
-    return value if isinstance(value, str) and value.startswith(("https://", "http://")) else None
 
 
 def _about_access(error: PublishError) -> PublishError:

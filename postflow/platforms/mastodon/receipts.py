@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from postflow.models import Outgoing, Receipt
+from postflow.models import Outgoing, Receipt, web_address
 from postflow.platforms import answers, software
 
 
@@ -68,9 +68,5 @@ def same_language(one: Any, other: str) -> bool:
 
 
 def link_of(status: Mapping[str, Any]) -> str | None:
-    """Its page, else its name on the network; nothing but a web address."""
-    for name in ("url", "uri"):
-        value = status.get(name)
-        if isinstance(value, str) and value.startswith(("https://", "http://")):
-            return value
-    return None
+    """Its page, else its name on the network."""
+    return web_address(status.get("url")) or web_address(status.get("uri"))
