@@ -12,7 +12,7 @@ from werkzeug.datastructures import FileStorage
 from postflow import db, platforms
 from postflow.accounts import accounts, servers
 from postflow.errors import Invalid, NotFound
-from postflow.media import media, renditions
+from postflow.media import media, renditions, uploads
 from postflow.models import Account, Content, Media, Problem, Server, Visibility
 from postflow.posts import preflight
 from web import forms, languages, walltime
@@ -155,10 +155,10 @@ def take_uploads(shown: dict[str, Any]) -> None:
         raise Invalid(refused)
 
 
-def read(file: FileStorage) -> bytes:
-    """A large upload waits in a file on disk, which is let go at once."""
+def read(file: FileStorage) -> uploads.Source:
+    """A large upload waits in a file on disk, which is let go at once and stays mapped until it is stored."""
     with contextlib.closing(file):
-        return file.read()
+        return uploads.held(file.stream)
 
 
 def _parts_with_files(shown: dict[str, Any]) -> list[forms.Part]:

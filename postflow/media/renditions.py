@@ -5,13 +5,24 @@ behind the image. Animated GIFs and videos are passed on as they are, or refused
 """
 
 import io
+import math
 from typing import Literal
 
+import structlog
 from PIL import Image, ImageCms, ImageOps
 
 from postflow.media import uploads
+from postflow.media.videos import Source
 from postflow.models import Focus, Media, Value
 
+log = structlog.stdlib.get_logger("postflow.media.renditions")
+
+#: A picture leaves with so many: Mastodon keeps 8 megapixels of what it takes, others fewer.
+MOST_PIXELS = 12_500_000
+#: JPEG of more is decoded at a half or a quarter of its size: four bytes of each pixel are held, and more than once.
+_MOST_DECODED = 25_000_000
+#: Packing a PNG as small as it gets takes a second for a megapixel.
+_SOON_PACKED = 3_000_000
 _FEWEST_PIXELS = 64 * 64  # below that nothing can be seen
 
 
@@ -61,24 +72,48 @@ def change(media: Media, recipe: Recipe | None) -> str:
 # -- making it fit ---------------------------------------------------------------------------------------------
 
 
-def render(original: bytes, recipe: Recipe) -> Rendition:
-    """A still picture, encoded anew. Raises Invalid when it cannot be read."""
-    with uploads.opened(original, "picture") as opened:
-        target = _target_pixels(opened, recipe)
-        if target < opened.width * opened.height:
-            shrink = (target / (opened.width * opened.height)) ** 0.5
-            opened.draft("RGB", (int(opened.width * shrink), int(opened.height * shrink)))  # JPEG decodes smaller
-        try:
-            image = ImageOps.exif_transpose(opened)
-        except (OSError, SyntaxError):
-            raise uploads.refused("picture", "it is damaged or cut off") from None
-        image = _srgb(image)
-    image = _ratio(image, recipe)
-    return _encoded(_scaled(image, recipe), recipe, opened.format or "")
+def render(original: Source, recipe: Recipe, filename: str = "picture") -> Rendition:
+    """A still picture, encoded anew, in this process (`decoding.render` does it safely). Raises Invalid when it cannot be
+    read.
+    """
+    with uploads.decoders(filename):
+        image, source = _decoded(original, recipe, filename)
+        image = _scaled(_ratio(image, recipe), recipe)
+        return _encoded(image, recipe, source)
+
+
+def _decoded(original: Source, recipe: Recipe, filename: str) -> tuple[Image.Image, str]:
+    """Upright and in screen colours, and the format it came in. What it was decoded into is let go."""
+    with uploads.opened(original, filename) as opened:
+        return _srgb(_upright(_at_most(opened, recipe))), opened.format or ""
+
+
+def _at_most(opened: Image.Image, recipe: Recipe) -> Image.Image:
+    """Decoded, at the size that is needed where its format allows for that: JPEG decodes at a half, a quarter, an eighth."""
+    pixels = opened.width * opened.height
+    scale = max((pixels / _target_pixels(opened, recipe)) ** 0.5, math.ceil((pixels / _MOST_DECODED) ** 0.5))
+    if opened.format == "JPEG" and scale > 1:
+        opened.draft("RGB", (int(opened.width / scale), int(opened.height / scale)))
+    opened.load()
+    image = opened.convert("L") if opened.mode == "1" else opened
+    if image.width * image.height <= MOST_PIXELS or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+        return image
+    shrink = (MOST_PIXELS / (image.width * image.height)) ** 0.5
+    return image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception as unreadable:  # noqa: BLE001 what its metadata say of a turn is beyond reading: nobody knows of one
+        log.info("a picture's turn cannot be read", why=repr(unreadable)[:200])
+    return image
 
 
 def _target_pixels(image: Image.Image, recipe: Recipe) -> int:
-    pixels = image.width * image.height
+    pixels = min(image.width * image.height, MOST_PIXELS)
     by_width = recipe.max_width * recipe.max_width * 4 if recipe.max_width else pixels
     return min(pixels, recipe.max_pixels or pixels, by_width)
 
@@ -92,11 +127,12 @@ def _srgb(image: Image.Image) -> Image.Image:
             return ImageCms.profileToProfile(
                 image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
             ) or image.convert("RGB")
-        except (ImageCms.PyCMSError, OSError):
+        except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a broken profile: the plain conversion below is what a browser would show
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value / 256).convert("L")
-    return image.convert("RGBA" if transparent else "RGB")
+    mode = "RGBA" if transparent else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _ratio(image: Image.Image, recipe: Recipe) -> Image.Image:
@@ -118,8 +154,8 @@ def _ratio(image: Image.Image, recipe: Recipe) -> Image.Image:
 
 def _scaled(image: Image.Image, recipe: Recipe) -> Image.Image:
     scale = 1.0
-    if recipe.max_pixels:
-        scale = min(scale, (recipe.max_pixels / (image.width * image.height)) ** 0.5)
+    most = min(recipe.max_pixels or MOST_PIXELS, MOST_PIXELS)
+    scale = min(scale, (most / (image.width * image.height)) ** 0.5)
     if recipe.max_width:
         scale = min(scale, recipe.max_width / image.width)
     return _resized(image, scale, recipe)
@@ -146,7 +182,7 @@ def _flat(image: Image.Image) -> Image.Image:
 def _encoded(image: Image.Image, recipe: Recipe, source: str) -> Rendition:
     """Lossless stays lossless where that fits; else JPEG, a step plainer until it does."""
     if source in ("PNG", "GIF") and "image/png" in recipe.mime_types:
-        data = _saved(image, "PNG", optimize=True)
+        data = _saved(image, "PNG", optimize=image.width * image.height <= _SOON_PACKED)
         if not recipe.max_bytes or len(data) <= recipe.max_bytes:
             return Rendition(data=data, mime="image/png", width=image.width, height=image.height)
     image = _flat(image)

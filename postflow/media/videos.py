@@ -3,13 +3,16 @@
 ISO 14496-12 (boxes of MP4 and QuickTime) and RFC 8794 / RFC 9559 (EBML and Matroska, of which WebM is a part).
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+#: A file in memory, or mapped into it.
+Source = bytes | mmap.mmap
 #: Nobody nests deeper or chains longer on purpose; a file made to keep us busy does.
 _MOST_BOXES = 10_000
-_MOST_PIXELS_ASIDE, _MOST_TICKS = 16_384, 1e15
+_MOST_PIXELS_ASIDE, _MOST_TICKS, _MOST_S = 16_384, 1e15, 1e8
 _UNKNOWN = (1 << 56) - 1  # EBML's "until it ends", of eight bytes
 _EBML, _DOC_TYPE, _SEGMENT, _INFO, _TRACKS, _TRACK = 0x1A45DFA3, 0x4282, 0x18538067, 0x1549A966, 0x1654AE6B, 0xAE
 _SCALE, _DURATION, _VIDEO, _WIDTH, _HEIGHT, _CLUSTER = 0x2AD7B1, 0x4489, 0xE0, 0xB0, 0xBA, 0x1F43B675
@@ -39,10 +42,15 @@ def _check_size(width: int, height: int) -> None:
         raise Unreadable("its picture is far too large")
 
 
+def _believed(seconds: float) -> float | None:
+    """A video of years is none; nobody knows how long it is."""
+    return seconds if 0 < seconds < _MOST_S else None
+
+
 # -- MP4 and QuickTime -----------------------------------------------------------------------------------------
 
 
-def iso(data: bytes) -> Video:
+def iso(data: Source) -> Video:
     """Raises Unreadable."""
     boxes = list(_boxes(data, 0, len(data)))
     kinds = [box.kind for box in boxes]
@@ -56,7 +64,7 @@ def iso(data: bytes) -> Video:
     return Video(mime, width, height, _movie_s(data, inside))
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[_Box]:
+def _boxes(data: Source, at: int, end: int) -> Iterator[_Box]:
     """Side by side, they must fill their place to the last byte: nothing missing, nothing behind."""
     for _ in range(_MOST_BOXES):
         if at == end:
@@ -73,11 +81,11 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[_Box]:
     raise Unreadable("it is damaged or cut off, or something else is hidden behind it")
 
 
-def _inside(data: bytes, box: _Box) -> Iterator[_Box]:
+def _inside(data: Source, box: _Box) -> Iterator[_Box]:
     return _boxes(data, box.start, box.end)
 
 
-def _track_size(data: bytes, track: _Box) -> tuple[int, int]:
+def _track_size(data: Source, track: _Box) -> tuple[int, int]:
     """As it is shown: a phone held upright stores a lying picture and a turn by 90 degrees."""
     for box in _inside(data, track):
         if box.kind == b"tkhd" and box.end - box.start >= 84:
@@ -88,7 +96,7 @@ def _track_size(data: bytes, track: _Box) -> tuple[int, int]:
     return 0, 0
 
 
-def _movie_s(data: bytes, inside: list[_Box]) -> float | None:
+def _movie_s(data: Source, inside: list[_Box]) -> float | None:
     for box in inside:
         if box.kind == b"mvhd" and box.end - box.start >= 32:
             long = data[box.start] == 1
@@ -96,14 +104,14 @@ def _movie_s(data: bytes, inside: list[_Box]) -> float | None:
             scale = int.from_bytes(data[scale_at : scale_at + 4])
             duration = int.from_bytes(data[scale_at + 4 : scale_at + 4 + wide])
             unknown = duration == (1 << 8 * wide) - 1
-            return duration / scale if scale and duration and not unknown else None
+            return _believed(duration / scale) if scale and duration and not unknown else None
     return None
 
 
 # -- WebM --------------------------------------------------------------------------------------------------------
 
 
-def webm(data: bytes) -> Video:
+def webm(data: Source) -> Video:
     """Raises Unreadable."""
     outer = list(_elements(data, 0, len(data)))
     if [one.kind for one in outer[:2]] != [_EBML, _SEGMENT]:
@@ -123,7 +131,7 @@ class _Element(NamedTuple):
     end: int
 
 
-def _elements(data: bytes, at: int, end: int) -> Iterator[_Element]:
+def _elements(data: Source, at: int, end: int) -> Iterator[_Element]:
     for _ in range(_MOST_BOXES):
         if at == end:
             return
@@ -137,11 +145,11 @@ def _elements(data: bytes, at: int, end: int) -> Iterator[_Element]:
     raise Unreadable("it is damaged or cut off")
 
 
-def _within(data: bytes, one: _Element) -> Iterator[_Element]:
+def _within(data: Source, one: _Element) -> Iterator[_Element]:
     return _elements(data, one.start, one.end)
 
 
-def _until_pictures(data: bytes, segment: _Element) -> Iterator[_Element]:
+def _until_pictures(data: Source, segment: _Element) -> Iterator[_Element]:
     """What a segment says of itself stands before its first pictures; those may run on without saying how long."""
     for one in _within(data, segment):
         if one.kind == _CLUSTER:
@@ -149,7 +157,7 @@ def _until_pictures(data: bytes, segment: _Element) -> Iterator[_Element]:
         yield one
 
 
-def _number(data: bytes, at: int, end: int, *, keep_marker: bool) -> tuple[int, int]:
+def _number(data: Source, at: int, end: int, *, keep_marker: bool) -> tuple[int, int]:
     """A number whose first byte says how long it is, and where it ends. All ones mean "unknown"."""
     if at >= end or not data[at]:
         raise Unreadable("it is damaged or cut off")
@@ -161,7 +169,7 @@ def _number(data: bytes, at: int, end: int, *, keep_marker: bool) -> tuple[int, 
     return value, at + length
 
 
-def _track_pixels(data: bytes, segment: list[_Element]) -> tuple[int, int]:
+def _track_pixels(data: Source, segment: list[_Element]) -> tuple[int, int]:
     tracks = [track for one in segment if one.kind == _TRACKS for track in _within(data, one) if track.kind == _TRACK]
     videos = [video for track in tracks for video in _within(data, track) if video.kind == _VIDEO]
     for video in videos:
@@ -170,16 +178,16 @@ def _track_pixels(data: bytes, segment: list[_Element]) -> tuple[int, int]:
     return 0, 0
 
 
-def _segment_s(data: bytes, segment: list[_Element]) -> float | None:
+def _segment_s(data: Source, segment: list[_Element]) -> float | None:
     """Ticks of `scale` nanoseconds; what was recorded live does not say."""
     scale, ticks = 1_000_000, None
     for one in (said for part in segment if part.kind == _INFO for said in _within(data, part)):
         raw = data[one.start : one.end]
-        if one.kind == _SCALE:
+        if one.kind == _SCALE and len(raw) <= 8:
             scale = int.from_bytes(raw)
         elif one.kind == _DURATION and len(raw) in (4, 8):
             ticks = _real(raw)
-    return ticks * scale / 1e9 if ticks and 0 < ticks < _MOST_TICKS else None
+    return _believed(ticks * scale / 1e9) if ticks and 0 < ticks < _MOST_TICKS else None
 
 
 def _real(raw: bytes) -> float:

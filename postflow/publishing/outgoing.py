@@ -18,7 +18,7 @@ from postflow.accounts import accounts
 from postflow.config import Settings
 from postflow.engine import Engine
 from postflow.errors import Invalid, Misconfigured, NotFound, NotReady, Refused, Retry
-from postflow.media import renditions, signed_links
+from postflow.media import decoding, renditions, signed_links
 from postflow.models import (
     Account,
     Attachment,
@@ -214,7 +214,7 @@ async def _made(pool: AsyncConnectionPool, wanted: Wanted) -> dict[str, Any] | N
     if original is None:
         return None
     try:
-        rendition = await asyncio.to_thread(renditions.render, original["data"], wanted.recipe)
+        rendition = await asyncio.to_thread(decoding.render, original["data"], wanted.recipe)
     except Invalid as unfit:
         raise Refused(str(unfit), code="media_unfit", next_step="Edit the post and replace the picture.") from None
     async with pool.connection() as conn:

@@ -1,7 +1,10 @@
 """Files that lie are refused with a sentence; pictures leave upright, small enough and with nothing but their pixels."""
 
 import io
+import signal
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from postflow import errors
-from postflow.media import renditions, uploads
+from postflow.media import decoding, renditions, uploads
 from postflow.models import Focus, MediaKind
 
 INSTAGRAM = renditions.Recipe(
@@ -128,7 +131,16 @@ def test_a_file_that_is_not_what_it_seems_is_refused_by_name(name: str, data: by
     ("data", "why"),
     [
         (bomb(50_000, 50_000), "it has far too many pixels"),
-        (whole_png(12_000, 12_000), "it has more than 120 megapixels"),
+        (whole_png(5000, 5010), "it has more than 25 megapixels; save it as JPEG, or smaller"),
+        (
+            saved(Image.new("RGBA", (3600, 3500)), "PNG"),
+            "it has more than 12.5 megapixels; save it as JPEG, or smaller",
+        ),
+        (
+            saved(Image.new("L", (8000, 5010)), "JPEG", progressive=True),
+            "it has more than 40 megapixels; save it smaller",
+        ),
+        (saved(Image.new("L", (12_000, 10_010)), "JPEG"), "it has more than 120 megapixels; save it smaller"),
     ],
 )
 def test_a_picture_of_more_pixels_than_any_camera_makes_is_refused(data: bytes, why: str) -> None:
@@ -138,7 +150,44 @@ def test_a_picture_of_more_pixels_than_any_camera_makes_is_refused(data: bytes, 
 
 
 def test_a_picture_just_below_that_is_taken() -> None:
-    assert uploads.inspect(whole_png(12_000, 9_900), "big.png").width == 12_000
+    assert decoding.inspect(whole_png(5000, 5000), "big.png").width == 5000
+    assert decoding.inspect(saved(Image.new("L", (12_000, 10_000)), "JPEG"), "big.jpg").width == 12_000
+
+
+def test_a_picture_of_hundreds_of_layers_is_refused_unread() -> None:
+    """Each goes over the whole of it: 400 of them took 13 seconds."""
+    whole = saved(Image.effect_noise((64, 64), 50), "JPEG", progressive=True)
+    last, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    layered = whole[:last] + whole[last:end] * 400 + whole[end:]
+    with pytest.raises(errors.Invalid, match="far too many layers"):
+        decoding.inspect(layered, "layers.jpg")
+
+
+def test_a_large_picture_is_decoded_in_a_child_to_the_same(phone_photo: bytes) -> None:
+    assert decoding.inspect(phone_photo, "IMG_1.jpg") == uploads.inspect(phone_photo, "IMG_1.jpg")
+    assert decoding.render(phone_photo, renditions.THUMBNAIL) == renditions.render(phone_photo, renditions.THUMBNAIL)
+    with pytest.raises(errors.Invalid) as refused:
+        decoding.inspect(phone_photo[:100_000], "IMG_1.jpg")
+    assert refused.value.fields["media"] == ["“IMG_1.jpg” cannot be used: it is damaged or cut off."]
+
+
+@pytest.mark.parametrize(
+    ("does", "end"),
+    [("bytearray(decoding.MOST_BYTES)", 1), ("while True: pass", -signal.SIGKILL)],
+    ids=["memory", "time"],
+)
+def test_a_child_has_so_much_memory_and_time_and_no_more(does: str, end: int) -> None:
+    """The kernel's limits, as the child sets them to itself; here with a second of time."""
+    program = f"from postflow.media import decoding\ndecoding.MOST_CPU_S = 1\ndecoding._bound()\n{does}"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert child.returncode == end, child.stderr
+    assert end < 0 or "MemoryError" in child.stderr
+
+
+def test_a_child_that_dies_refuses_its_picture(phone_photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_SELF", [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    with pytest.raises(errors.Invalid, match="too much memory or time to be opened"):
+        decoding.inspect(phone_photo, "IMG_1.jpg")
 
 
 @pytest.mark.parametrize(("kind", "mime"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])

@@ -86,6 +86,16 @@ def test_what_cannot_be_used_is_refused_with_the_reason(data: bytes, why: str) -
         uploads.inspect(data, "file.jpg")
 
 
+@pytest.mark.parametrize("scale", [b"", b"\0" * 8, b"\xff" * 8, b"\xff" * 2000])
+def test_a_video_s_units_beyond_belief_leave_its_length_unknown(scale: bytes) -> None:
+    whole = webm(live=True)
+    info = element(0x1549A966, element(0x2AD7B1, (1_000_000).to_bytes(3)))
+    told = element(0x2AD7B1, scale) + element(0x4489, struct.pack(">d", 4e14))
+    said = whole.replace(info, element(0x1549A966, told))
+    assert said != whole
+    assert uploads.inspect(said, "clip").duration_s is None
+
+
 def test_a_video_cut_anywhere_is_refused_or_read_and_never_breaks() -> None:
     for whole in (mp4(), webm()):
         for end in range(1, len(whole)):
