@@ -3,6 +3,7 @@
 
     python3 run.py [...]        everything on http://localhost:8000: database, sandbox networks, pages, worker
     python3 run.py test [...]   the tests; what follows goes to pytest
+    python3 run.py test --quick [...]           without what starts whole programs, kills at each step or drives a browser
     python3 run.py test --postgres 15 [...]     what depends on the database server, on another version of it
     python3 run.py test live    against a real server that the environment names: docs/testing-live.md
     python3 run.py bench claim|lateness|idle    what the queue costs and how late posts are, beside others
@@ -80,6 +81,8 @@ def plan(words):
             return ["dev", *(["older-postgres"] if major in ("15", "16") else [])], [
                 ["python", "-m", "tests.servers", major, *rest]
             ]
+        if rest[:1] == ["--quick"]:
+            return ["dev"], [["pytest", "-m", "not slow", *side_by_side, *rest[1:]]]
         return ["dev"], [["pytest", *(rest or side_by_side)]]
     if first == "lint":
         ruff = ["ruff check --fix .", "ruff format ."] if "--fix" in rest else ["ruff check .", "ruff format --check ."]

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -27,7 +28,31 @@ from tests import servers
 UrlOf = Callable[[str], str]
 
 
+#: Begins of paths: tests that start whole programs, kill at each step, or drive a browser. `--quick` leaves them out.
+_SLOW = (
+    "acceptance/",
+    "browser/",
+    "chaos/",
+    "engine/test_guards.py",
+    "engine/test_kills",
+    "engine/test_person_and_worker.py",
+    "engine/test_troubles.py",
+    "ground/test_benchmarks.py",
+    "ground/test_deploy.py",
+    "ground/test_dev_whole.py",
+    "ground/test_embedded.py",
+    "ground/test_every_server.py",
+    "ground/test_migrations.py",
+    "ground/test_unfit_databases.py",
+)
+
 servers.use_the_named()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(_SLOW):
+            item.add_marker("slow")
 
 
 def pytest_report_header() -> str:

@@ -46,6 +46,7 @@ def test_its_words_become_the_programs_they_stand_for(words: str, command: str):
 def test_the_whole_suite_runs_in_parallel_and_a_chosen_part_as_asked():
     assert run.plan(["test"])[1][0][:2] == ["pytest", "-n"]
     assert run.plan(["test", "-x"])[1] == [["pytest", "-x"]]
+    assert run.plan(["test", "--quick", "-x"])[1][0][:4] == ["pytest", "-m", "not slow", "-n"]
 
 
 def test_another_server_s_tests_bring_it_along_or_take_the_part_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
