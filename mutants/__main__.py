@@ -60,7 +60,12 @@ HEART = {
         "engine/test_bad_input",
         "engine/test_word_against_claim",
     ),
-    "publishing/transitions": ("engine/test_guards", "engine/test_preparing", "engine/test_kept"),
+    "publishing/transitions": (
+        "engine/test_guards",
+        "engine/test_preparing",
+        "engine/test_kept",
+        "engine/test_outcomes",
+    ),
 }
 #: How a child ends that could not do what it was there for.
 OURS = 70
