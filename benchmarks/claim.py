@@ -35,7 +35,7 @@ class Size(NamedTuple):
     rounds: int
 
 
-FULL, QUICK = Size((0, 10_000, 1_000_000), 1_000_000, 20_000, 60), Size((0, 10_000), 10_000, 2_000, 20)
+FULL, QUICK = Size((0, 10_000, 1_000_000), 1_000_000, 20_000, 60), Size((0, 10_000), 10_000, 1_000, 8)
 
 
 class Cell(NamedTuple):

@@ -6,9 +6,9 @@ in the server's log, where BEGIN and COMMIT are statements too. Our workers list
 tells the keeper of the bell from those that stand by. Then with the poll an hour away, so that each fetch was caused by
 what is done: one job for tomorrow, a hundred at ten a second, one that falls due in two seconds.
 
-A fetch is one call of the claim function. A worker that took a job asks once more, so one due job costs two fetches and
-is claimed once; the claims are counted by the queue's own events. Stock wakes everybody when a job is inserted and
-nobody when it falls due: it would be claimed at the next poll.
+A fetch is one call of the claim function, counted in the log too. A worker that took a job asks once more, so one due
+job costs two fetches and is claimed once; the claims are counted by the queue's own events. Stock wakes everybody when
+a job is inserted and nobody when it falls due: it would be claimed at the next poll.
 """
 
 import time
@@ -19,8 +19,7 @@ import psycopg
 
 from benchmarks import ground, ways, world
 
-#: PostgreSQL adds up what an idle session did at most so much later.
-COUNTED_S = 12.0
+_FETCH = "procrastinate_fetch_job_v2"
 
 
 class Size(NamedTuple):
@@ -31,7 +30,7 @@ class Size(NamedTuple):
     later: int
 
 
-FULL, QUICK = Size(20, 60, 100_000), Size(4, 15, 5_000)
+FULL, QUICK = Size(20, 60, 100_000), Size(3, 5, 500)
 
 
 class Caused(NamedTuple):
@@ -84,7 +83,7 @@ def _per_second(sent: Sequence[ground.Statement], keeper: int | None, size: Size
     """What is not sent on a listening session is shared out evenly: polls, heartbeats, the minute's periodic work."""
     found = {
         "statements_per_worker": len(sent) / size.workers,
-        "fetches_per_worker": sum("procrastinate_fetch_job_v2" in one.text for one in sent) / size.workers,
+        "fetches_per_worker": sum(_FETCH in one.text for one in sent) / size.workers,
     }
     if keeper is not None:
         listening = [one.pid for one in sent if one.application.startswith("postflow bell ")]
@@ -108,36 +107,29 @@ def _keeper(aside: psycopg.Connection) -> int | None:
 
 
 def _causes(way: ways.Way, size: Size, box: world.Box) -> dict[str, Caused]:
-    with ways.prepared(way, size.later, box) as (conn, environ):
-        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET track_functions = 'pl'".encode())
+    with ways.prepared(way, size.later, box) as (conn, environ), ground.told(environ["DATABASE_URL"]):
         # Other periodic work of the minute would be counted too.
         command = (*way.command, "--fetch-job-polling-interval=3600", "--queues=posts")
         with world.running(command, size.workers, environ):
             _wait_until_all_are_here(conn, size.workers)
             return {
-                "one_for_tomorrow": _caused(conn, lambda: _defer(conn, "1 day")),
-                "hundred_for_tomorrow": _caused(conn, lambda: _defer(conn, "1 day", times=100)),
-                "one_due": _caused(conn, lambda: _defer(conn, "2 seconds")),
+                "one_for_tomorrow": _caused(conn, environ, lambda: _defer(conn, "1 day")),
+                "hundred_for_tomorrow": _caused(conn, environ, lambda: _defer(conn, "1 day", times=100)),
+                "one_due": _caused(conn, environ, lambda: _defer(conn, "2 seconds")),
             }
 
 
-def _caused(conn: psycopg.Connection, do: Callable[[], None]) -> Caused:
-    before = _counted(conn)
+def _caused(conn: psycopg.Connection, environ: dict[str, str], do: Callable[[], None]) -> Caused:
+    before, since = _claims(conn), ground.log_ends_at()
     do()
     time.sleep(3)
-    after = _counted(conn)
-    return Caused(after.fetches - before.fetches, after.claimed - before.claimed)
+    fetches = sum(_FETCH in one.text for one in ground.statements(environ["DATABASE_URL"], since))
+    return Caused(fetches, _claims(conn) - before)
 
 
-def _counted(conn: psycopg.Connection) -> Caused:
-    """Since the beginning, once PostgreSQL knows of all calls."""
-    time.sleep(COUNTED_S)
-    row = conn.execute(
-        "SELECT coalesce(sum(calls), 0)::int, (SELECT count(*) FROM procrastinate_events WHERE type = 'started')"
-        "  FROM pg_stat_user_functions WHERE funcname = 'procrastinate_fetch_job_v2'"
-    ).fetchone()
-    assert row is not None
-    return Caused(*row)
+def _claims(conn: psycopg.Connection) -> int:
+    [count] = conn.execute("SELECT count(*)::int FROM procrastinate_events WHERE type = 'started'").fetchone() or [0]
+    return count
 
 
 def _defer(conn: psycopg.Connection, later: str, times: int = 1) -> None:

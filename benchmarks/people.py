@@ -109,7 +109,7 @@ def dates(conn: psycopg.Connection, count: int, *, lead_s: float, window_s: floa
     return [begin + timedelta(seconds=lead_s + chance.uniform(0, window_s)) for _ in range(count)]
 
 
-def write(conn: psycopg.Connection, settings: config.Settings, dates: Sequence[datetime], marker: str) -> list[Post]:
+def write(conn: psycopg.Connection, dates: Sequence[datetime], marker: str) -> list[Post]:
     """One post per date, on the accounts in turn."""
     [user_id] = conn.execute("SELECT id FROM users").fetchone() or [0]
     account_ids = [row[0] for row in conn.execute("SELECT id FROM accounts ORDER BY id").fetchall()]
@@ -129,7 +129,7 @@ def write(conn: psycopg.Connection, settings: config.Settings, dates: Sequence[d
             time_zone="UTC",
         )
         with conn.transaction():
-            stored = scheduling.schedule(conn, user_id, new, now=ground.now(conn), settings=settings)
+            stored = scheduling.schedule(conn, user_id, new, now=ground.now(conn))
             jobs.publish_later(conn, stored.deliveries)
         made.append(Post(stored.deliveries[0].id, text, date, _NETWORKS[place], pictured))
     return made
