@@ -142,7 +142,6 @@ class People:
             self._person(post.number).user_id,
             self._new(post, version=1),
             now=db.now(conn),
-            settings=self._stage.settings,
         )
         jobs.publish_later(conn, made.deliveries)
         return made.posts[0].id
@@ -243,7 +242,6 @@ class People:
             ),
             revision=stored.revision,
             now=db.now(conn),
-            settings=self._stage.settings,
         )
         jobs.publish_later(conn, made.deliveries)
 
@@ -256,7 +254,6 @@ class People:
             self._posts[wish.post],
             wish.post_date,
             now=now,
-            settings=self._stage.settings,
         )
         jobs.publish_later(conn, moved)
 

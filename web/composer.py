@@ -208,7 +208,7 @@ def _check(shown: Mapping[str, Any]) -> Checked | None:
 def _verdicts(conn: Connection, shown: Mapping[str, Any]) -> Checked:
     now = db.now(conn)
     wanted = forms.new_post(shown, now=now, action="check")
-    found = preflight.check(conn, current_user.id, wanted, now=now, settings=database.settings())
+    found = preflight.check(conn, current_user.id, wanted, now=now)
     verdicts = []
     for account in (accounts.get(conn, current_user.id, one) for one in wanted.account_ids):
         server = servers.get(conn, account.platform, account.base_url)

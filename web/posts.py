@@ -149,20 +149,18 @@ def _submitted(post_id: int | None) -> Page:
 
 def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     """One transaction: the post, its deliveries and their jobs, or nothing."""
-    now, settings, user_id = database.now(), database.settings(), current_user.id
+    now, user_id = database.now(), current_user.id
     wanted = forms.new_post(shown, now=now, action=action)
     with database.transaction() as conn:
         if action == "draft":
             return scheduling.save_draft(conn, user_id, wanted, form_key=shown["form_key"] or None, draft_id=post_id).id
         if post_id is None:
-            made = scheduling.schedule(
-                conn, user_id, wanted, now=now, settings=settings, form_key=shown["form_key"] or None
-            )
+            made = scheduling.schedule(conn, user_id, wanted, now=now, form_key=shown["form_key"] or None)
             if made.deliveries and shown["of"].isdecimal() and len(shown["of"]) < 19:
                 scheduling.set_aside(conn, user_id, int(shown["of"]), wanted)
         else:
             revision = int(shown["revision"]) if shown["revision"].isdecimal() else 0
-            made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now, settings=settings)
+            made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now)
         tasks.publish_later(conn, made.deliveries)
         return made.posts[0].id
 
@@ -186,9 +184,7 @@ def move(post_id: int) -> Page:
 
     def moved(conn: Connection) -> list[Delivery]:
         at = walltime.instant(**typed)
-        return scheduling.move(
-            conn, current_user.id, post_id, at, now=db.now(conn), settings=database.settings(), time_zone=typed["zone"]
-        )
+        return scheduling.move(conn, current_user.id, post_id, at, now=db.now(conn), time_zone=typed["zone"])
 
     try:
         return post_page.done(post_id, moved, "Moved.")

@@ -115,7 +115,7 @@ def _seed(
         post_date=now + timedelta(seconds=DUE_IN_S),
         time_zone=owner.time_zone,
     )
-    made = scheduling.schedule(conn, owner.id, new, now=now, settings=settings)
+    made = scheduling.schedule(conn, owner.id, new, now=now)
     jobs.publish_later(conn, made.deliveries)
 
 

@@ -8,7 +8,6 @@ from psycopg import Connection
 
 from postflow import platforms
 from postflow.accounts import accounts, servers
-from postflow.config import Settings
 from postflow.errors import Invalid, NotFound
 from postflow.media import media
 from postflow.models import Account, AccountState, Content, Media, NewPost, Problem, Server
@@ -45,7 +44,7 @@ class Finding(NamedTuple):
         return f"{self.account.handle}: {self.problem.sentence}" if self.account else self.problem.sentence
 
 
-def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> list[Finding]:
+def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime) -> list[Finding]:
     """Everything a network would refuse, and nudges that stop nobody. Raises Invalid for what is not one's own, and for more
     than anybody writes: each network counts it anew.
     """
@@ -64,10 +63,10 @@ def check(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settin
     return found
 
 
-def refuse(conn: Connection, user_id: int, new: NewPost, *, now: datetime, settings: Settings) -> None:
+def refuse(conn: Connection, user_id: int, new: NewPost, *, now: datetime) -> None:
     """Raises Invalid with everything that is wrong at once."""
     fields: dict[str, list[str]] = {}
-    for finding in check(conn, user_id, new, now=now, settings=settings):
+    for finding in check(conn, user_id, new, now=now):
         if finding.problem.blocking and finding.sentence not in fields.setdefault(finding.field, []):
             fields[finding.field].append(finding.sentence)
     if any(fields.values()):

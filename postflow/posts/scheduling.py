@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from psycopg import Connection
 
-from postflow.config import Settings
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, NewPost, Post, Receipt
 from postflow.posts import deliveries, posts, preflight
@@ -32,15 +31,14 @@ def schedule(
     new: NewPost,
     *,
     now: datetime,
-    settings: Settings,
     form_key: str | None = None,
 ) -> Scheduled:
     """A post (or thread) and one delivery per account and part. The same form twice is one post. Raises Invalid."""
     if form_key and (before := posts.by_form(conn, user_id, form_key)):
         if before.is_draft:  # the browser's Back button leads from a saved draft to the form that made it
-            return edit(conn, user_id, before.id, new, revision=before.revision, now=now, settings=settings)
+            return edit(conn, user_id, before.id, new, revision=before.revision, now=now)
         return Scheduled(_sent_before(conn, user_id, before, new), [])
-    preflight.refuse(conn, user_id, new, now=now, settings=settings)
+    preflight.refuse(conn, user_id, new, now=now)
     return _store(conn, user_id, new, form_key)
 
 
@@ -78,14 +76,13 @@ def edit(
     *,
     revision: int,
     now: datetime,
-    settings: Settings,
 ) -> Scheduled:
     """The whole post anew, as long as nothing of it has left. A draft becomes scheduled. Raises Invalid, Conflict."""
     parts, rows = _locked(conn, user_id, post_id)
     if parts[0].revision != revision:
         raise Conflict("This post was changed in another window meanwhile. Look at it before you change it again.")
     _still_here(rows, "changed")
-    preflight.refuse(conn, user_id, new, now=now, settings=settings)
+    preflight.refuse(conn, user_id, new, now=now)
     chosen = set(new.account_ids)
     dropped = [row.id for row in rows if row.account_id not in chosen]
     deliveries.cancel(conn, dropped, "You took this account off the post.")
@@ -107,7 +104,6 @@ def move(
     post_date: datetime,
     *,
     now: datetime,
-    settings: Settings,
     time_zone: str | None = None,
 ) -> list[Delivery]:
     """Another time, in the zone it was chosen in, nothing else. What is prepared stays prepared where it keeps long enough."""

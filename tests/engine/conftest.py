@@ -158,7 +158,7 @@ def scheduled(
         time_zone="UTC",
     )
     with conn.transaction():
-        made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1), settings=settings)
+        made = scheduling.schedule(conn, user_id, new, now=now - timedelta(seconds=1))
         jobs.publish_later(conn, made.deliveries)
     return made.deliveries
 

@@ -69,10 +69,10 @@ async def test_a_date_just_past_means_now_and_nonsense_is_said(
     now = datetime.now(UTC)
     new = NewPost(content=Content(text="when?"), account_ids=(account,), post_date=now + away, time_zone="UTC")
     if sentence is None:
-        assert len(scheduling.schedule(db, ada, new, now=now, settings=settings).deliveries) == 1
+        assert len(scheduling.schedule(db, ada, new, now=now).deliveries) == 1
     else:
         with pytest.raises(errors.Invalid, match=sentence):
-            scheduling.schedule(db, ada, new, now=now, settings=settings)
+            scheduling.schedule(db, ada, new, now=now)
 
 
 @pytest.mark.parametrize("minutes_off", [-10, 10])

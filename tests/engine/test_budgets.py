@@ -22,9 +22,7 @@ DEEDS: dict[str, tuple[str, Deed]] = {
     "edited": ("status = 'scheduled'", lambda db, _, __, row: deliveries.begin_again(db, row.post_id, "Edited.")),
     "moved": (
         "status = 'scheduled'",
-        lambda db, settings, ada, row: scheduling.move(
-            db, ada, row.post_id, NOW + timedelta(days=1), now=NOW, settings=settings
-        ),
+        lambda db, settings, ada, row: scheduling.move(db, ada, row.post_id, NOW + timedelta(days=1), now=NOW),
     ),
     "published now": (
         "status = 'ready', staged = '{}'",

@@ -33,7 +33,7 @@ def edit(
     """As the web does it."""
     now = datetime.now(UTC)
     with conn.transaction():
-        made = scheduling.edit(conn, ada, delivery.post_id, new, revision=revision, now=now, settings=settings)
+        made = scheduling.edit(conn, ada, delivery.post_id, new, revision=revision, now=now)
         jobs.publish_later(conn, made.deliveries)
     return made.deliveries
 

@@ -52,7 +52,7 @@ class Post:
     def move(self, conn: psycopg.Connection) -> None:
         now = datetime.now(UTC)
         at = now + timedelta(days=1)
-        moved = scheduling.move(conn, self.ada, self.delivery.post_id, at, now=now, settings=self.settings)
+        moved = scheduling.move(conn, self.ada, self.delivery.post_id, at, now=now)
         jobs.publish_later(conn, moved)
 
     def publish_now(self, conn: psycopg.Connection) -> None:
@@ -67,7 +67,7 @@ class Post:
             post_date=now,
             time_zone="UTC",
         )
-        made = scheduling.edit(conn, self.ada, self.delivery.post_id, new, revision=1, now=now, settings=self.settings)
+        made = scheduling.edit(conn, self.ada, self.delivery.post_id, new, revision=1, now=now)
         jobs.publish_later(conn, made.deliveries)
 
     def delete(self, conn: psycopg.Connection) -> None:

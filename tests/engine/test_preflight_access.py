@@ -32,7 +32,7 @@ def said(
         post_date=now + timedelta(days=5),
         time_zone="UTC",
     )
-    found = preflight.check(conn, user_id, new, now=now, settings=settings)
+    found = preflight.check(conn, user_id, new, now=now)
     return [(one.problem.field, one.problem.sentence, one.problem.blocking) for one in found]
 
 

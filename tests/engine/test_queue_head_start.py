@@ -121,7 +121,7 @@ async def test_a_post_moved_beyond_the_life_of_what_is_prepared_is_prepared_anew
     before = await preparing.prepare(engine, delivery.id)
     later = soon + timedelta(hours=2)
     with db.transaction():
-        moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
+        moved = scheduling.move(db, ada, delivery.post_id, later, now=datetime.now(UTC))
         jobs.publish_later(db, moved)
     assert ("prepare", later - timedelta(seconds=600)) in wake_ups(db)
     db.execute("DELETE FROM procrastinate_jobs")
@@ -141,9 +141,7 @@ async def test_a_post_moved_a_little_keeps_what_is_prepared(
     [delivery] = scheduled(db, settings, ada, (account,), "a little later", media=(a_picture(db, ada),), at=soon)
     before = await preparing.prepare(engine, delivery.id)
     with db.transaction():
-        scheduling.move(
-            db, ada, delivery.post_id, soon + timedelta(minutes=30), now=datetime.now(UTC), settings=settings
-        )
+        scheduling.move(db, ada, delivery.post_id, soon + timedelta(minutes=30), now=datetime.now(UTC))
     assert await preparing.prepare(engine, delivery.id) is None
     row = db.execute("SELECT status, staged FROM deliveries").fetchone()
     assert before and row == ("ready", before.staged)

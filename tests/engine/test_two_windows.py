@@ -76,9 +76,7 @@ def parts_and_rows(conn: psycopg.Connection) -> tuple[list[str], int]:
 
 
 def edits(ada: int, post_id: int, account: int, text: str, settings: config.Settings) -> Deed:
-    return lambda conn: scheduling.edit(
-        conn, ada, post_id, a_thread(account, text), revision=1, now=datetime.now(UTC), settings=settings
-    )
+    return lambda conn: scheduling.edit(conn, ada, post_id, a_thread(account, text), revision=1, now=datetime.now(UTC))
 
 
 def test_of_two_edits_one_counts(

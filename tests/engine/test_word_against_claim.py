@@ -46,7 +46,7 @@ async def test_a_claim_that_waits_for_a_move_finds_the_new_date(
     await preparing.prepare(engine, delivery.id)
     later = datetime.now(UTC) + timedelta(days=1)
     with a_window(settings) as window:
-        moved = scheduling.move(window, ada, delivery.post_id, later, now=datetime.now(UTC), settings=settings)
+        moved = scheduling.move(window, ada, delivery.post_id, later, now=datetime.now(UTC))
         jobs.publish_later(window, moved)
         claiming = asyncio.create_task(sending.publish(engine, delivery.id))
         await until_it_waits_for_a_lock(db)
@@ -113,9 +113,7 @@ async def test_publishing_what_was_cancelled_in_another_window_says_so_and_chang
     scheduling.cancel(db, ada, delivery.post_id)
     for change in (
         lambda: scheduling.publish_now(db, ada, delivery.post_id, now=datetime.now(UTC)),
-        lambda: scheduling.move(
-            db, ada, delivery.post_id, at + timedelta(days=1), now=datetime.now(UTC), settings=settings
-        ),
+        lambda: scheduling.move(db, ada, delivery.post_id, at + timedelta(days=1), now=datetime.now(UTC)),
     ):
         with pytest.raises(Conflict, match="Nothing of this post is waiting"), db.transaction():
             change()

@@ -173,7 +173,7 @@ class House:
         now = datetime.now(UTC)
         with psycopg.connect(self.database_url) as conn:
             moved = scheduling.move(
-                conn, self.user_id, post_id, now + timedelta(seconds=ahead_s), now=now, settings=self.settings,
+                conn, self.user_id, post_id, now + timedelta(seconds=ahead_s), now=now,
                 time_zone="UTC",
             )  # fmt: skip
             tasks.publish_later(conn, moved)
