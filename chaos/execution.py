@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.failover import fail_over
+from chaos.failover import fail_over, set_right
 from chaos.people import People
 from chaos.plan import Plan
 from chaos.stage import Stage
@@ -73,7 +73,10 @@ def _blows(stage: Stage, plan: Plan, people: People, zero: float) -> list[Blow]:
     blows += [Blow(at, lambda mode=mode: stage.restart_postgres(mode)) for at, mode in plan.restarts]
     blows += [Blow(at, stage.cut_connections) for at in plan.cuts]
     blows += [Blow(one.at_s, lambda one=one: stage.set_clock(one.ahead_s)) for one in plan.clock_steps]
-    blows += [Blow(at, lambda: fail_over(stage, people)) for at in plan.failovers]
+    for failover in plan.failovers:
+        blows.append(Blow(failover.at_s, lambda one=failover: fail_over(stage, people, one)))
+        if failover.ahead_s:
+            blows.append(Blow(failover.at_s + failover.right_after_s, lambda one=failover: set_right(stage, one)))
     for silence in plan.silences:
         blows.append(Blow(silence.at_s, lambda one=silence: stage.hold_wires(one.wires)))
         blows.append(Blow(silence.at_s + silence.length_s, lambda one=silence: stage.let_wires_go(one.wires)))

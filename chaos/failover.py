@@ -9,6 +9,7 @@ import psycopg
 
 from chaos.people import People
 from chaos.stage import Stage
+from chaos.troubles import Failover
 from postflow.dev import child_processes, embedded_postgres
 from postflow.dev.embedded_postgres import place
 
@@ -56,7 +57,7 @@ class Replica(embedded_postgres.EmbeddedPostgres):
             conn.execute("SELECT pg_promote()")
 
 
-def fail_over(stage: Stage, people: People) -> bool:
+def fail_over(stage: Stage, people: People, planned: Failover) -> None:
     """Nobody but the workers does anything in the moments that are lost: of what a person does then, nobody can know."""
     home = Path(tempfile.mkdtemp(prefix="postflow-ephemeral-", dir=stage.postgres.home.parent))
     home.chmod(0o755)  # for the server's user, as for the first
@@ -70,8 +71,24 @@ def fail_over(stage: Stage, people: People) -> bool:
             _something_is_sent(stage, primary)
         stage.postgres.stop("immediate")
         replica.promote()
-        stage.fail_over_to(replica)
-    return True
+        take_over(stage, replica, planned)
+
+
+def set_right(stage: Stage, planned: Failover) -> bool:
+    """The clock of who has taken over, once it is time for that."""
+    is_time = stage.failed_over_at is not None and time.monotonic() > stage.failed_over_at + planned.right_after_s
+    if is_time:
+        stage.set_clock(0)
+    return is_time
+
+
+def take_over(stage: Stage, replica: Replica, planned: Failover) -> None:
+    if planned.ahead_s and not planned.set_after_s:
+        stage.set_clock(planned.ahead_s, of=replica)
+    stage.fail_over_to(replica)
+    if planned.ahead_s and planned.set_after_s:
+        time.sleep(planned.set_after_s)
+        stage.set_clock(planned.ahead_s)
 
 
 def _something_is_sent(stage: Stage, primary: psycopg.Connection) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from chaos import troubles
 from chaos.faults import faults
-from chaos.troubles import ClockStep, Outage, Silence, Suspension
+from chaos.troubles import ClockStep, Failover, Outage, Silence, Suspension
 
 #: The instance, and its share of the accounts.
 INSTANCES = {
@@ -29,7 +29,7 @@ WARM_UP_S = 8.0
 
 Deed = Literal["edit", "move", "cancel", "publish_now", "retry"]
 
-T = TypeVar("T", Suspension, Silence, Outage, ClockStep, "PlannedDeed")
+T = TypeVar("T", Suspension, Silence, Outage, ClockStep, Failover, "PlannedDeed")
 
 Mode = Literal["fast", "immediate"]
 
@@ -82,7 +82,7 @@ class Plan:
     silences: list[Silence] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     clock_steps: list[ClockStep] = field(default_factory=list)
-    failovers: list[float] = field(default_factory=list)
+    failovers: list[Failover] = field(default_factory=list)
 
     @property
     def deliveries(self) -> int:
@@ -143,7 +143,7 @@ def _around_suspensions(plan: Plan) -> Plan:
         silences=moved(plan.silences),
         outages=moved(plan.outages),
         clock_steps=moved(plan.clock_steps),
-        failovers=[later(at) for at in plan.failovers],
+        failovers=moved(plan.failovers),
     )
 
 

@@ -69,6 +69,7 @@ class Stage:
         self._silences: dict[tuple[str, ...], datetime] = {}
         self.steps: list[Step] = []  # of the database's clock
         self.failovers = 0
+        self.failed_over_at: float | None = None  # monotonic: the last time
         self._kept = contextlib.ExitStack()
         self.socket = _socket_of(postgres)  # the workers come by its wire, also while nobody listens
         self.outages = 0
@@ -114,8 +115,8 @@ class Stage:
         self.postgres.restart(mode)
         self.restarted += 1
 
-    def set_clock(self, ahead_s: float) -> None:
-        self.steps.append(clocks.step(self.postgres, ahead_s))
+    def set_clock(self, ahead_s: float, *, of: embedded_postgres.EmbeddedPostgres | None = None) -> None:
+        self.steps.append(clocks.step(of or self.postgres, ahead_s))
 
     def keep(self, server: embedded_postgres.EmbeddedPostgres, and_then: Callable[[], None]) -> None:
         """Until everything is over."""
@@ -126,6 +127,7 @@ class Stage:
         """The workers' wire leads to the new primary from now on."""
         self.postgres, self.socket = server, _socket_of(server)
         self.failovers += 1
+        self.failed_over_at = time.monotonic()
 
     def clear_away(self) -> None:
         self._kept.close()

@@ -27,6 +27,9 @@ DATABASE = "database"
 HOUR_S, WRONG_S = 3600.0, (3.0, 8.0)
 #: Part of the run at which a replica takes over, and from which on the clock is an hour ahead.
 FAILS_OVER, AHEAD_FROM = (0.45, 0.75), 0.9
+#: How the clock of the machine that takes over goes: in a half of all failovers an hour behind, in a quarter ahead. Every
+#: other time it does so before a worker reaches it, else it is set that soon after: about when the first one notices.
+TAKES_OVER_AT, SOON_S = [-HOUR_S, -HOUR_S, HOUR_S, 0.0], 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class Outage:
 class ClockStep:
     at_s: float
     ahead_s: float  # of the right time, from then on
+
+
+@dataclass(frozen=True)
+class Failover:
+    """What begins at `at_s` takes its time: the clock is set by when the replica has taken over."""
+
+    at_s: float
+    ahead_s: float  # of the right time is the new primary's clock; 0: it goes right
+    set_after_s: float  # so much after the promotion; 0: before a worker reaches it
+    right_after_s: float  # and so much after it is right again
 
 
 def freezes(dice: random.Random, kills: int, first: float, last: float) -> list[Suspension]:
@@ -108,9 +121,13 @@ def clock_steps(dice: random.Random, deliveries: int, length_s: float, first: fl
     return found if short else [*found, ClockStep(AHEAD_FROM * last, HOUR_S)]
 
 
-def failovers(dice: random.Random, length_s: float) -> list[float]:
+def failovers(dice: random.Random, length_s: float) -> list[Failover]:
     """None in a run of less than a minute: the copy takes its time."""
-    return [] if length_s <= SHORT_RUN_S else [length_s * dice.uniform(*FAILS_OVER)]
+    if length_s <= SHORT_RUN_S:
+        return []
+    at_s, ahead_s = length_s * dice.uniform(*FAILS_OVER), dice.choice(TAKES_OVER_AT)
+    set_after_s = dice.choice([0.0, dice.uniform(0, SOON_S)])
+    return [Failover(at_s, ahead_s, set_after_s, set_after_s + dice.uniform(*WRONG_S))]
 
 
 def spread(dice: random.Random, count: int, first: float, last: float) -> list[float]:

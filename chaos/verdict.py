@@ -78,7 +78,11 @@ class Verdict:
             ("suspended", evidence.suspended, len(plan.suspensions)),
             ("silences", len(evidence.unheard), len(plan.silences)),
             ("outages", evidence.outages, len(plan.outages)),
-            ("clock steps", evidence.clock_steps, len(plan.clock_steps)),
+            (
+                "clock steps",
+                evidence.clock_steps,
+                len(plan.clock_steps) + 2 * sum(bool(one.ahead_s) for one in plan.failovers),
+            ),
             ("failovers", evidence.failovers, len(plan.failovers)),
             ("forgotten", evidence.blows.forgotten, len(plan.failovers)),
         ]

@@ -1,6 +1,7 @@
 """The plan of a chaos run."""
 
 from chaos import plan
+from chaos.troubles import HOUR_S
 
 
 def drawn(seed: int) -> plan.Plan:
@@ -38,12 +39,26 @@ def test_each_trouble_is_in_a_run_of_minutes_and_all_but_the_replica_in_a_short_
     assert (len(drawn(7).failovers), len(short.failovers)) == (1, 0)
 
 
+def test_the_clock_of_who_takes_over_is_set_before_or_about_when_that_is_noticed_and_right_again_later() -> None:
+    failovers = [one for seed in range(40) for one in drawn(seed).failovers]
+    behind = [one for one in failovers if one.ahead_s == -HOUR_S]
+    ahead = [one for one in failovers if one.ahead_s == HOUR_S]
+    assert len(behind) > len(ahead) > 0 < len([one for one in failovers if one.ahead_s == 0])
+    for those in (behind, ahead):
+        assert any(one.set_after_s == 0 for one in those) and any(0 < one.set_after_s <= 1 for one in those)
+    assert all(one.right_after_s >= one.set_after_s + 3 for one in failovers)
+
+
 def test_the_plan_waits_while_the_whole_machine_is_suspended() -> None:
     asked = drawn(7)
     [whole] = [one for one in asked.suspensions if one.everybody]
     from_s, until_s = whole.at_s + plan.troubles.MEANWHILE_S, whole.at_s + whole.length_s
     assert whole.length_s > 60
-    times = [*asked.kills, *(at for at, _ in asked.restarts), *(one.at_s for one in asked.silences), *asked.failovers]
+    times = [
+        *asked.kills,
+        *(at for at, _ in asked.restarts),
+        *(one.at_s for one in (*asked.silences, *asked.failovers)),
+    ]
     assert not [at for at in times if whole.at_s < at < until_s - plan.troubles.MEANWHILE_S - 0.001]
     assert from_s < until_s < asked.length_s
 
