@@ -12,6 +12,7 @@ from chaos.evidence import Evidence
 from chaos.rows import Row
 from chaos.troubles import DATABASE
 from postflow.platforms.mastodon.reconciling import UNCLEAR
+from postflow.publishing.reconciling import NAMED_ANOTHER
 from sandbox.ledger import RequestEntry
 
 #: Answers from which nobody can tell whether the post is out.
@@ -39,6 +40,8 @@ def _because(evidence: Evidence, row: Row) -> str | None:
         return "the database may have forgotten that it was sent"
     if row.error == UNCLEAR and evidence.clock_steps:
         return "a clock was set, and dates do not tell which it is"
+    if row.error == NAMED_ANOTHER and _is_a_forgotten_ones_like(evidence, row):
+        return "the database had forgotten one in the same words, and a look took this one for that"
     if row.sent_at is None or (row.platform != "instagram" and not _is_unguarded(evidence, row)):
         return None
     if row.struck:
@@ -48,6 +51,16 @@ def _because(evidence: Evidence, row: Row) -> str | None:
     if kinds:
         return f"it was answered in a way that tells nothing: {', '.join(sorted(kinds))}"
     return "the wire was silent" if _was_unheard(evidence, row) else None
+
+
+def _is_a_forgotten_ones_like(evidence: Evidence, row: Row) -> bool:
+    """What comes into doubt when the database forgets is not kept apart from what is alike."""
+    posts = evidence.plan.posts
+    return any(
+        one.forgotten and one.place and row.place and one.id != row.id
+        and (one.handle, one.place[1], posts[one.place[0]].says) == (row.handle, row.place[1], posts[row.place[0]].says)
+        for one in evidence.rows
+    )  # fmt: skip
 
 
 def _was_unheard(evidence: Evidence, row: Row) -> bool:

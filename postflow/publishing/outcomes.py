@@ -34,6 +34,8 @@ MOST_DOUBLINGS = 20
 UNTOLD_PAUSE_S = 60.0
 #: Before it is claimed again, where the database did not confirm the claim.
 UNHEARD_S = 1.0
+#: `error_code` while it is looked for: the server answered with a status that another delivery is known as.
+NAMES_ANOTHER = "names_another"
 
 
 # -- it is out -------------------------------------------------------------------------------------------------
@@ -236,6 +238,14 @@ def backoff(first_s: float, times: int, *, of: int) -> float:
     pause = min(LONGEST_BACKOFF_S, first_s * 2 ** min(times, MOST_DOUBLINGS))
     chance = random.Random(f"{of} {times}")  # noqa: S311 spreads load, guards nothing
     return pause * chance.uniform(0.75, 1.25)
+
+
+def names_another(receipt: Receipt) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The server answered with a post that is known as another one. PostFlow looks before it does anything.",
+        code=NAMES_ANOTHER,
+        detail=f"the answer names {receipt.remote_id}",
+    )
 
 
 def unmapped(error: BaseException, doing: str = "it was being handed over") -> PublishError:

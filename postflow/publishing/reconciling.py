@@ -28,6 +28,10 @@ LOOK_REQUESTS, LOOK_MARGIN_S = 4, 5.0
 PART_S, TAKEN_S, AGAIN_S = 30.0, 30.0, 600.0
 #: After so long what nobody could look up is its person's to decide.
 LONGEST = timedelta(days=1)
+NAMED_ANOTHER = (
+    "The server answered with a post that PostFlow knows as another one of this account, and shows no second one: of two posts"
+    " in the same words, one is out."
+)
 
 
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
@@ -119,6 +123,8 @@ async def _decided(
 ) -> Delivery | None:
     if not isinstance(verdict, LookAgain) and delivery.error_code == restoring.RESTORED:
         verdict = Undecidable(why=restoring.NOT_FOUND)
+    if not isinstance(verdict, LookAgain) and delivery.error_code == outcomes.NAMES_ANOTHER:
+        verdict = Undecidable(why=NAMED_ANOTHER)  # its key is used up: a repeat would be answered in the same way
     async with db.async_transaction(engine.pool) as conn:
         if isinstance(verdict, LookAgain):
             at = await db.async_now(conn) + timedelta(seconds=verdict.in_s)

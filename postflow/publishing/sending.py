@@ -299,9 +299,8 @@ async def _commit(
     engine.reached("answered")
     try:
         return await outcomes.published(engine, delivery, claim, platform, parcel, receipt)
-    except UniqueViolation:  # a server may repeat an earlier answer; only a look can tell what became of this request
-        theirs = answers.lost(f"the answer names {receipt.remote_id}, which is another post of this account")
-        await to_the_end(outcomes.unknown(engine, delivery, claim, theirs))
+    except UniqueViolation:  # a look for another one took it for that, or a server repeats an earlier answer
+        await to_the_end(outcomes.unknown(engine, delivery, claim, outcomes.names_another(receipt)))
         return None
 
 

@@ -14,6 +14,7 @@ from chaos.plan import Plan, PlannedPost
 from chaos.rows import Row
 from chaos.verdict import Verdict
 from postflow.platforms.mastodon.reconciling import UNCLEAR
+from postflow.publishing.reconciling import NAMED_ANOTHER
 from sandbox.ledger import MediaEntry, RequestEntry, StatusEntry
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -416,6 +417,18 @@ def test_a_text_that_was_lost_on_gotosocial_may_be_left_open(evidence: Evidence,
         fault_options={"drop_before": {}},
     )  # fmt: skip
     verdict = left_open(evidence, 3, lost, pictures=pictures)
+    assert [one.because is not None for one in verdict.attention] == [known]
+
+
+@pytest.mark.parametrize(("says", "forgotten", "known"), [(1, True, True), (0, True, False), (1, False, False)])
+def test_what_a_look_took_for_another_one_may_be_left_open_where_the_database_had_forgotten_that_other(
+    evidence: Evidence, says: int, forgotten: bool, known: bool
+) -> None:
+    verdict = left_open(evidence, 3, error=NAMED_ANOTHER)
+    [twin, *others] = _many()
+    evidence.plan = replace(evidence.plan, posts=[*POSTS, replace(twin, same_as=says), *others])
+    place = next(number for number, row in enumerate(evidence.rows) if row.place == (2, 0))
+    change(evidence, place + 1, forgotten=forgotten)
     assert [one.because is not None for one in verdict.attention] == [known]
 
 

@@ -14,7 +14,7 @@ from postflow.engine import Engine
 from postflow.errors import Conflict
 from postflow.models import Receipt
 from postflow.posts import deliveries, scheduling
-from postflow.publishing import outgoing, preparing, sending, sweeping, transitions, turns
+from postflow.publishing import outgoing, preparing, reconciling, sending, sweeping, transitions, turns
 from sandbox import Sandbox
 from tests.engine import lifetime
 from tests.engine.conftest import a_picture, an_account, scheduled, status_of
@@ -193,7 +193,7 @@ async def test_a_picture_that_ends_its_workers_ends_with_a_sentence(
     assert row == ("failed", "workers_end")
 
 
-async def test_an_answer_that_names_another_post_of_the_account_is_looked_into(
+async def test_an_answer_that_names_another_post_of_the_account_is_looked_into_and_not_asked_for_again(
     db: psycopg.Connection, engine: Engine, settings: config.Settings, sandbox: Sandbox, ada: int
 ) -> None:
     account = await an_account(db, engine, sandbox, ada, "mastodon", "repeated-answer")
@@ -207,6 +207,22 @@ async def test_an_answer_that_names_another_post_of_the_account_is_looked_into(
     assert await sending.publish(engine, delivery.id) is None
     assert status_of(db, delivery) == "unknown"
     assert db.execute("SELECT count(*) FROM deliveries WHERE remote_id = %s", [known.remote_id]).fetchone() == (1,)
+    # The same key would be answered in the same way for ever: its person is told what is known, and no second one is there.
+    long_ago = "first_sent_at = first_sent_at - interval '1 hour', sent_at = sent_at - interval '1 hour'"
+    db.execute(f"UPDATE deliveries SET {long_ago}, wake_at = clock_timestamp() WHERE id = %s".encode(), [delivery.id])
+    assert await reconciling.reconcile(engine, delivery.id) is None
+    assert status_of(db, delivery) == "unknown"
+    long_ago = "first_absent_at = first_absent_at - interval '1 hour'"
+    db.execute(f"UPDATE deliveries SET {long_ago}, wake_at = clock_timestamp() WHERE id = %s".encode(), [delivery.id])
+    await reconciling.reconcile(engine, delivery.id)
+    asked = db.execute("SELECT status, error, attempt_no FROM deliveries WHERE id = %s", [delivery.id]).fetchone()
+    assert asked == ("attention", reconciling.NAMED_ANOTHER, 1)
+    # Where it is not there, "not there" sends it, by a key of its own.
+    now = datetime.now(UTC)
+    jobs.publish_later(db, scheduling.settle(db, ada, delivery.id, published=False, now=now))
+    again = await sending.publish(engine, delivery.id)
+    assert again and again.remote_id not in (None, known.remote_id)
+    assert sandbox.ledger.times_published("answered with the other's id") == 1
 
 
 async def test_whatever_characters_a_network_uses_its_word_is_kept(
