@@ -4,6 +4,7 @@
     ├── Invalid(fields)        the person can correct it: the form again, 422
     ├── NotFound               absent, or not yours: the same answer, 404
     ├── Conflict               the thing moved on meanwhile (another tab, a worker): say so, 409
+    │   └── SentBefore         the same post again: only if the person says so knowingly
     ├── Misconfigured          the operator must act; refuses the start
     │   └── SchemaBehind       the database wants `postflow migrate`
     ├── ConnectError           connecting an account did not work, with the sentence for the person
@@ -44,6 +45,14 @@ class NotFound(PostFlowError):
 
 class Conflict(PostFlowError):
     """It changed while you looked at it; the message says to what."""
+
+
+class SentBefore(Conflict):
+    """The same words are out or waiting on the same account; `post_id` is that post."""
+
+    def __init__(self, sentence: str, post_id: int) -> None:
+        super().__init__(sentence)
+        self.post_id = post_id
 
 
 class Misconfigured(PostFlowError):

@@ -60,9 +60,13 @@ class Checked(NamedTuple):
 # -- the pages -------------------------------------------------------------------------------------------------
 
 
-def page(shown: dict[str, Any], post_id: int | None = None, wrong: Wrong | None = None) -> str:
-    """A refused form shows beside each field what is wrong with it, and above all of them each network's verdict."""
-    return _rendered("posts/compose.html", shown, post_id, wrong or {}, _check(shown) if wrong else None)
+def page(
+    shown: dict[str, Any], post_id: int | None = None, wrong: Wrong | None = None, *, again: int | None = None
+) -> str:
+    """A refused form shows beside each field what is wrong with it, and above all of them each network's verdict; `again` is
+    the post that says the same already.
+    """
+    return _rendered("posts/compose.html", shown, post_id, wrong or {}, _check(shown) if wrong else None, again)
 
 
 def checked(shown: dict[str, Any], post_id: int | None) -> str:
@@ -88,7 +92,14 @@ def line(stored: Media, part_key: str) -> str:
     )
 
 
-def _rendered(template: str, shown: dict[str, Any], post_id: int | None, wrong: Wrong, found: Checked | None) -> str:
+def _rendered(
+    template: str,
+    shown: dict[str, Any],
+    post_id: int | None,
+    wrong: Wrong,
+    found: Checked | None,
+    again: int | None = None,
+) -> str:
     with database.connection() as conn:
         connected = accounts.of_user(conn, current_user.id)
         limits = {account.id: _limits(servers.get(conn, account.platform, account.base_url)) for account in connected}
@@ -108,6 +119,7 @@ def _rendered(template: str, shown: dict[str, Any], post_id: int | None, wrong: 
         visibilities=[(one.value, one.words.capitalize()) for one in Visibility],
         most_mb=settings.max_upload_mb, blank_part=forms.Part("KEY"),
         zones=_zones(shown["zone"]), twice=walltime.twice(shown["date"], shown["time"], shown["zone"]),
+        again=again or forms.an_id(shown["again"]),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ ALWAYS_S = 10 * 366 * 86_400
 ENDS = (("3600", "1 hour"), ("21600", "6 hours"), ("86400", "1 day"), ("259200", "3 days"), ("604800", "7 days"))
 _PLAIN = (
     "spoiler_text", "visibility", "language", "date", "time", "zone", "which", "form_key", "revision", "poll_options",
-    "poll_expires", "grace", "of",
+    "poll_expires", "grace", "of", "again",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def blank(time_zone: str, form_key: str, now: datetime) -> dict[str, Any]:
         "parts": [Part()], "spoiler_text": "", "sensitive": False, "visibility": "public", "language": "",
         "accounts": [], "date": f"{later:%Y-%m-%d}", "time": f"{later:%H:%M}", "zone": time_zone, "which": "",
         "poll_options": "", "poll_expires": "86400", "poll_multiple": False, "poll_hide_totals": False, "grace": "",
-        "options": {}, "form_key": form_key, "revision": "", "of": "",
+        "options": {}, "form_key": form_key, "revision": "", "of": "", "again": "",
     }  # fmt: skip
 
 
@@ -94,7 +94,11 @@ def _said(form: Form, name: str) -> str:
 
 def _numbers(form: Form, name: str) -> list[int]:
     """Ids as Postgres has them; anything else was not made by our form."""
-    return [int(one) for one in form.getlist(name) if one.isdecimal() and len(one) < 19]
+    return [found for one in form.getlist(name) if (found := an_id(one)) is not None]
+
+
+def an_id(said: str) -> int | None:
+    return int(said) if said.isdecimal() and len(said) < 19 else None
 
 
 def _piece(form: Form, media_id: int) -> Piece:

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response
 from postflow import db
 from postflow.accounts import accounts
 from postflow.connections import limit_refresh
-from postflow.errors import Conflict, Invalid, NotFound
+from postflow.errors import Conflict, Invalid, NotFound, SentBefore
 from postflow.models import IN_FLIGHT, Delivery
-from postflow.posts import deliveries, lists, posts, scheduling
+from postflow.posts import deliveries, lists, posts, scheduling, twins
 from web import composer, forms, next_steps, post_page, walltime
 from web.middleware import database
 from worker import tasks
@@ -142,6 +142,8 @@ def _submitted(post_id: int | None) -> Page:
         stored = _store(shown, post_id, action)
     except Invalid as wrong:
         return composer.page(shown, post_id, wrong.fields), 422
+    except SentBefore as wrong:
+        return composer.page(shown | {"again": ""}, post_id, {"": [str(wrong)]}, again=wrong.post_id), 409
     except Conflict as wrong:
         return composer.page(shown, post_id, {"": [str(wrong)]}), 409
     return redirect(url_for("posts.show", post_id=stored))
@@ -152,12 +154,14 @@ def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     now, user_id = database.now(), current_user.id
     wanted = forms.new_post(shown, now=now, action=action)
     with database.transaction() as conn:
+        form_key = shown["form_key"] or None
         if action == "draft":
-            return scheduling.save_draft(conn, user_id, wanted, form_key=shown["form_key"] or None, draft_id=post_id).id
+            return scheduling.save_draft(conn, user_id, wanted, form_key=form_key, draft_id=post_id).id
+        twins.refuse(conn, user_id, wanted, form_key=form_key, but=post_id, knowingly=forms.an_id(shown["again"]))
         if post_id is None:
-            made = scheduling.schedule(conn, user_id, wanted, now=now, form_key=shown["form_key"] or None)
-            if made.deliveries and shown["of"].isdecimal() and len(shown["of"]) < 19:
-                scheduling.set_aside(conn, user_id, int(shown["of"]), wanted)
+            made = scheduling.schedule(conn, user_id, wanted, now=now, form_key=form_key)
+            if made.deliveries and (part := forms.an_id(shown["of"])):
+                scheduling.set_aside(conn, user_id, part, wanted)
         else:
             revision = int(shown["revision"]) if shown["revision"].isdecimal() else 0
             made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now)

@@ -18,11 +18,11 @@ def account(ada: Browser, db: psycopg.Connection) -> int:
     return an_account(db, "ada@example.org", "mastodon", Limits())
 
 
-def a_post(browser: Browser, account: int, *, at: datetime | None = None, **fields: str) -> str:
+def a_post(browser: Browser, account: int, *, at: datetime | None = None, text: str = "a post", **fields: str) -> str:
     """Scheduled through the form; returns its page's address."""
     at = at or datetime.now(UTC) + timedelta(days=2)
     answer = browser.send(
-        "/posts", text="a post", visibility="public", date=f"{at:%Y-%m-%d}", time=f"{at:%H:%M}", zone="UTC",
+        "/posts", text=text, visibility="public", date=f"{at:%Y-%m-%d}", time=f"{at:%H:%M}", zone="UTC",
         account=str(account), **fields,
     )  # fmt: skip
     assert answer.status_code == 302, answer.text
@@ -263,7 +263,7 @@ def test_a_move_into_an_hour_that_comes_twice_asks_which_in_place(ada: Browser, 
 def test_a_thread_whose_last_part_needs_somebody_is_in_that_list(
     ada: Browser, account: int, db: psycopg.Connection
 ) -> None:
-    a_post(ada, account)
+    a_post(ada, account, text="another")
     a_post(ada, account, part="1", **{"text.1": "second"})
     put(db, "published", published_at=datetime.now(UTC))
     assert "Nothing is waiting" in ada.get("/").text
