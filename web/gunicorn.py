@@ -1,6 +1,7 @@
 """How gunicorn serves the web side: `gunicorn --config python:web.gunicorn "web.app:create_app()"`.
 
-Threads, not an event loop: pages are short, and the database is asked from plain functions.
+Threads, not an event loop: pages are short, and the database is asked from plain functions. Requests are read whole before
+a thread is taken (web/whole_requests.py).
 """
 
 import os
@@ -11,7 +12,7 @@ from web import startup
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = "web.whole_requests.Worker"
 threads = int(os.environ.get("WEB_THREADS", "8"))
 timeout = 60
 graceful_timeout = 10  # platforms kill 10 to 30 s after SIGTERM
