@@ -58,22 +58,6 @@ async def test_uploads_tell_posts_apart_where_a_status_keeps_their_ids(
     assert (likeness(others, keeps_media_ids=keeps_media_ids) != ours) is keeps_media_ids
 
 
-async def test_what_was_sent_is_told_from_what_is_sent_now(post: Delivery, engine: Engine) -> None:
-    parcel = await gathered(engine, post)
-    content, media = parcel.content, parcel.media
-    assert outgoing._hash(content, media, None) == parcel.payload_hash
-    other = content.model_copy(update={"text": "other words"})
-    told = {
-        parcel.payload_hash,
-        outgoing._hash(other, media, None),
-        outgoing._hash(content, media[:1], None),
-        outgoing._hash(content, media, "1"),
-        outgoing._hash(content, media, "2"),
-    }
-    assert len(told) == 5
-    assert all(told)
-
-
 # -- made to fit ---------------------------------------------------------------------------------------------------
 
 
