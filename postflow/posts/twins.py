@@ -1,6 +1,7 @@
 """The same words sent to the same account once more: by the browser's Back button, a restored tab, two windows.
 
-Each page of the composer has a form key of its own, so the key tells only a form that is sent twice. This looks at what was said.
+Each page of the composer has a form key of its own, so the key tells only a form that is sent twice.
+This looks at what was said.
 """
 
 from psycopg import Connection
@@ -16,10 +17,10 @@ RECENT_DAYS = 7
 def refuse(
     conn: Connection, user_id: int, new: NewPost, *, form_key: str | None, but: int | None, knowingly: int | None
 ) -> None:
-    """Raises SentBefore when another post begins with the same words and is out, waits or may be out on one of these accounts.
+    """Raises SentBefore when another post of the same content is out, waits or may be out on one of these accounts.
 
-    `but` is the post that is being edited, `knowingly` the one that its person was told of and wants to send once more. What the
-    same person sends at the same instant from another window waits until this transaction ends.
+    `but` is the post that is being edited, `knowingly` the one that its person was told of and wants to send once more.
+    What the same person sends at the same instant from another window waits until this transaction ends.
     """
     conn.execute("SELECT FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE", {"user_id": user_id})
     twin = conn.execute(
@@ -37,4 +38,6 @@ def refuse(
         },
     ).fetchone()  # fmt: skip
     if twin and twin[0] != knowingly:
-        raise SentBefore("The same post is out already or on its way, on one of these accounts. Nothing was sent.", twin[0])
+        raise SentBefore(
+            "The same post is out already or on its way, on one of these accounts. Nothing was sent.", twin[0]
+        )
