@@ -14,7 +14,7 @@ from postflow.accounts import accounts, servers
 from postflow.errors import Invalid, NotFound
 from postflow.media import media, renditions, uploads
 from postflow.models import Account, Content, Media, Problem, Server, Visibility
-from postflow.posts import preflight
+from postflow.posts import posts, preflight
 from web import forms, languages, walltime
 from web.middleware import database
 
@@ -101,6 +101,7 @@ def _rendered(
     again: int | None = None,
 ) -> str:
     with database.connection() as conn:
+        waits = post_id is not None and not posts.get(conn, current_user.id, post_id).is_draft
         connected = accounts.of_user(conn, current_user.id)
         limits = {account.id: _limits(servers.get(conn, account.platform, account.base_url)) for account in connected}
         ids = [piece.media_id for part in shown["parts"] for piece in part.media]
@@ -119,7 +120,7 @@ def _rendered(
         visibilities=[(one.value, one.words.capitalize()) for one in Visibility],
         most_mb=settings.max_upload_mb, blank_part=forms.Part("KEY"),
         zones=_zones(shown["zone"]), twice=walltime.twice(shown["date"], shown["time"], shown["zone"]),
-        again=again or forms.an_id(shown["again"]),
+        waits=waits, again=again or forms.an_id(shown["again"]),
     )  # fmt: skip
 
 

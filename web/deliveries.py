@@ -9,10 +9,10 @@ from postflow import db
 from postflow.errors import Conflict, Invalid, NotFound
 from postflow.http import clients
 from postflow.models import Delivery, Receipt
-from postflow.posts import deliveries, scheduling
+from postflow.posts import deliveries, posts, scheduling
 from postflow.publishing import verify_link
 from web import post_page
-from web.middleware import database
+from web.middleware import database, template_filters
 
 bp = Blueprint("deliveries", __name__, url_prefix="/deliveries")
 Page = str | Response | tuple[str, int]
@@ -21,10 +21,17 @@ Page = str | Response | tuple[str, int]
 @bp.post("/<int:delivery_id>/retry")
 @login_required
 def retry(delivery_id: int) -> Page:
+    post_id = _post_of(delivery_id)
+    with database.connection() as conn:
+        post, now = posts.get(conn, current_user.id, post_id), db.now(conn)
+
     def again(conn: Connection) -> list[Delivery]:
         return scheduling.retry(conn, current_user.id, delivery_id, now=db.now(conn))
 
-    return post_page.done(_post_of(delivery_id), again, "On its way again.")
+    if post.post_date is None or post.post_date <= now:
+        return post_page.done(post_id, again, "On its way again.")
+    at = template_filters.in_zone(post.post_date, post.time_zone)
+    return post_page.done(post_id, again, f"Scheduled again: it goes out {at} ({post.time_zone}).")
 
 
 @bp.post("/<int:delivery_id>/seen")

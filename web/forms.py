@@ -24,7 +24,7 @@ ALWAYS_S = 10 * 366 * 86_400
 ENDS = (("3600", "1 hour"), ("21600", "6 hours"), ("86400", "1 day"), ("259200", "3 days"), ("604800", "7 days"))
 _PLAIN = (
     "spoiler_text", "visibility", "language", "date", "time", "zone", "which", "form_key", "revision", "poll_options",
-    "poll_expires", "grace", "of", "again",
+    "poll_expires", "grace", "of", "again", "proposed",
 )  # fmt: skip
 
 
@@ -57,15 +57,20 @@ class Part:
 
 
 def blank(time_zone: str, form_key: str, now: datetime) -> dict[str, Any]:
-    """What an empty composer shows: in an hour, on the next full five minutes."""
+    """What an empty composer shows: in an hour, on the next full five minutes; `proposed`, until somebody chooses a time."""
     later = (now + timedelta(hours=1)).astimezone(ZoneInfo(time_zone))
     later += timedelta(minutes=-later.minute % 5)
-    return {
+    at = {"date": f"{later:%Y-%m-%d}", "time": f"{later:%H:%M}", "zone": time_zone, "which": ""}
+    return at | {
         "parts": [Part()], "spoiler_text": "", "sensitive": False, "visibility": "public", "language": "",
-        "accounts": [], "date": f"{later:%Y-%m-%d}", "time": f"{later:%H:%M}", "zone": time_zone, "which": "",
-        "poll_options": "", "poll_expires": "86400", "poll_multiple": False, "poll_hide_totals": False, "grace": "",
+        "accounts": [], "proposed": _at(at), "poll_options": "", "poll_expires": "86400", "poll_multiple": False,
+        "poll_hide_totals": False, "grace": "",
         "options": {}, "form_key": form_key, "revision": "", "of": "", "again": "",
     }  # fmt: skip
+
+
+def _at(shown: Mapping[str, Any]) -> str:
+    return " ".join(shown[name] for name in ("date", "time", "zone"))
 
 
 def typed(form: Form) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
     content = post.content
     shown = blank(post.time_zone or time_zone, form_key, datetime.now(UTC))
     if post.post_date:
-        shown |= walltime.typed(post.post_date, post.time_zone)
+        shown |= walltime.typed(post.post_date, post.time_zone) | {"proposed": ""}
     poll = content.poll
     return shown | {
         "parts": [_part("", content), *(_part(str(place), one.content) for place, one in enumerate(parts, 1))],
@@ -132,7 +137,7 @@ def of_post(post: Post, parts: list[Post], account_ids: list[int], form_key: str
 
 def copied(shown: dict[str, Any], post: Post, said: Delivery) -> dict[str, Any]:
     """What `post` says on the account of `said`, as a post of its own at the time that `shown` has."""
-    anew = {name: shown[name] for name in ("date", "time", "zone", "which", "form_key", "revision")}
+    anew = {name: shown[name] for name in ("date", "time", "zone", "which", "proposed", "form_key", "revision")}
     return of_post(post, [], [said.account_id], shown["form_key"], shown["zone"]) | anew | {"of": str(said.id)}
 
 
@@ -215,6 +220,8 @@ def new_post(shown: Mapping[str, Any], *, now: datetime, action: str) -> NewPost
     post_date = None
     if action == "now":
         post_date = now
+    elif action == "draft" and shown["proposed"] == _at(shown):
+        pass  # nobody has chosen it
     elif shown["date"] and shown["time"]:
         try:
             post_date = walltime.instant(shown["date"], shown["time"], shown["zone"], shown["which"])

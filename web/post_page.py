@@ -10,6 +10,7 @@ from psycopg import Connection
 from werkzeug.wrappers import Response
 
 from postflow import db, platforms
+from postflow.accounts import accounts
 from postflow.errors import Conflict, NotFound
 from postflow.media import media
 from postflow.models import IN_FLIGHT, Delivery, DeliveryStatus, Post
@@ -40,12 +41,13 @@ def page(
             part.id: media.get_many(conn, current_user.id, [one.media_id for one in part.content.attachments])
             for part in parts
         }
+        mine = {one.id: one for one in accounts.of_user(conn, current_user.id, with_disconnected=True)}
         now = db.now(conn)
     lines = [line for rows in by_post.values() for line in rows]
     again_s = next_steps.look_again_s([(parts[0], line.delivery) for line in lines], now)
     return kept_up(
         "posts/_post.html", "posts/show.html", next_steps.seen(lines, parts[0].revision, parts[0].post_date, again_s),
-        post=parts[0], thread_parts=parts, lines=by_post, events=events, pictures=pictures, again_s=again_s,
+        post=parts[0], thread_parts=parts, lines=by_post, events=events, pictures=pictures, mine=mine, again_s=again_s,
         following=_following(parts, by_post, now),
         extras=_extras(parts[0], {line.account.platform for line in lines}),
         zones=walltime.zones(), errors=wrong or {}, settling=settling or {},

@@ -21,10 +21,12 @@ from worker import tasks
 bp = Blueprint("posts", __name__)
 Page = str | Response | tuple[str, int]
 VIEWS = (
-    ("upcoming", "Upcoming"), ("published", "Published"), ("attention", "Needs attention"), ("drafts", "Drafts")
+    ("upcoming", "Upcoming"), ("published", "Published"), ("attention", "Needs attention"), ("drafts", "Drafts"),
+    ("cancelled", "Cancelled"),
 )  # fmt: skip
 PAGE = 30
 FARTHEST = 100_000  # posts to leaf past
+_KEPT = {"draft": "It is a draft: nothing of it goes out until you schedule it.", "now": "On its way."}
 
 
 # -- watching ------------------------------------------------------------------------------------------------
@@ -40,7 +42,7 @@ def queue() -> Page:
     with database.connection() as conn:
         found = lists.page(conn, current_user.id, view, before=min(max(0, start), FARTHEST), limit=PAGE + 1)
         counts = lists.counts(conn, current_user.id)
-        connected = accounts.of_user(conn, current_user.id)
+        mine = accounts.of_user(conn, current_user.id, with_disconnected=True)
         now = db.now(conn)
     again_s = next_steps.look_again_s([(one.post, row.delivery) for one in found for row in one.deliveries], now)
     again_s = again_s or (next_steps.NOW_AND_THEN_S if view == "upcoming" else None)
@@ -49,7 +51,9 @@ def queue() -> Page:
     )
     return post_page.kept_up(
         "posts/_queue.html", "posts/queue.html", seen, view=view, views=VIEWS, found=found[:PAGE], counts=counts,
-        again_s=again_s, connected=connected, more=start + PAGE if len(found) > PAGE else None,
+        again_s=again_s,
+        connected=[one for one in mine if one.state != "disconnected"], mine={one.id: one for one in mine},
+        more=start + PAGE if len(found) > PAGE else None,
     )  # fmt: skip
 
 
@@ -140,6 +144,7 @@ def _submitted(post_id: int | None) -> Page:
         if action == "check":
             return composer.checked(shown, post_id)
         stored = _store(shown, post_id, action)
+        flash(_KEPT.get(action, "Saved." if post_id else "Scheduled."), "good")
     except Invalid as wrong:
         return composer.page(shown, post_id, wrong.fields), 422
     except SentBefore as wrong:
@@ -154,17 +159,17 @@ def _store(shown: dict[str, Any], post_id: int | None, action: str) -> int:
     now, user_id = database.now(), current_user.id
     wanted = forms.new_post(shown, now=now, action=action)
     with database.transaction() as conn:
-        form_key = shown["form_key"] or None
+        form_key, revision = shown["form_key"] or None, forms.an_id(shown["revision"])
         if action == "draft":
-            return scheduling.save_draft(conn, user_id, wanted, form_key=form_key, draft_id=post_id).id
+            draft = scheduling.save_draft(conn, user_id, wanted, form_key=form_key, draft_id=post_id, revision=revision)
+            return draft.id
         twins.refuse(conn, user_id, wanted, form_key=form_key, but=post_id, knowingly=forms.an_id(shown["again"]))
         if post_id is None:
             made = scheduling.schedule(conn, user_id, wanted, now=now, form_key=form_key)
             if made.deliveries and (part := forms.an_id(shown["of"])):
                 scheduling.set_aside(conn, user_id, part, wanted)
         else:
-            revision = int(shown["revision"]) if shown["revision"].isdecimal() else 0
-            made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision, now=now)
+            made = scheduling.edit(conn, user_id, post_id, wanted, revision=revision or 0, now=now)
         tasks.publish_later(conn, made.deliveries)
         return made.posts[0].id
 

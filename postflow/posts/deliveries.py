@@ -158,6 +158,13 @@ def cancel(conn: Connection, delivery_ids: Sequence[int], sentence: str) -> list
     )
 
 
+def forget(conn: Connection, post_ids: Sequence[int]) -> None:
+    """No arrow: what becomes a draft again has no deliveries, and is given new ones when it is scheduled. A worker that has
+    one of them in hand finds that it is gone, as when the post is deleted.
+    """
+    conn.execute("DELETE FROM deliveries WHERE post_id = ANY(%(ids)s)", {"ids": list(post_ids)})
+
+
 def forget_remote(conn: Connection, account_id: int) -> None:
     """No arrow: where it is published is no longer known here. What is on its way keeps what it needs."""
     conn.execute(

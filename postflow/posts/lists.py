@@ -1,4 +1,4 @@
-"""The lists of the queue: what is coming, what is out, what needs somebody, and drafts; a thread is one entry."""
+"""The lists of the queue: what is coming, is out, needs somebody, drafts, and the rest; a thread is one entry."""
 
 from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
@@ -41,11 +41,17 @@ _VIEWS: dict[str, LiteralString] = {
     + ") OR p.id IN (SELECT above FROM later WHERE needs_attention))",
     "drafts": "p.draft_account_ids IS NOT NULL",
 }
+#: All that no other list has, so that nothing a person made is out of reach: cancelled, in the first place.
+_VIEWS["cancelled"] = (
+    "NOT (" + _VIEWS["upcoming"] + ") AND NOT (" + _VIEWS["published"] + ") AND NOT (" + _VIEWS["attention"] + ")"
+    " AND NOT (" + _VIEWS["drafts"] + ")"
+)
 _ORDER: dict[str, LiteralString] = {
     "upcoming": "p.post_date ASC, p.id ASC",
     "published": "p.post_date DESC, p.id DESC",
     "attention": "p.post_date DESC, p.id DESC",
     "drafts": "p.updated_at DESC, p.id DESC",
+    "cancelled": "p.post_date DESC, p.id DESC",
 }
 
 

@@ -43,9 +43,17 @@ def schedule(
 
 
 def save_draft(
-    conn: Connection, user_id: int, new: NewPost, *, form_key: str | None = None, draft_id: int | None = None
+    conn: Connection,
+    user_id: int,
+    new: NewPost,
+    *,
+    form_key: str | None = None,
+    draft_id: int | None = None,
+    revision: int | None = None,
 ) -> Post:
-    """Anything may be unfinished, but accounts and uploads must be one's own."""
+    """Anything may be unfinished, but accounts and uploads must be one's own. A post that is scheduled becomes a draft again
+    when it is still the `revision` that its person has looked at, and nothing of it may be out. Raises Invalid, Conflict.
+    """
     preflight.own_accounts(conn, user_id, new.account_ids)
     preflight.own_media(conn, user_id, preflight.contents(new))
     if draft_id is None and form_key and (before := posts.by_form(conn, user_id, form_key)):
@@ -56,7 +64,7 @@ def save_draft(
         posts.hold(conn, user_id, draft_id)
         old = posts.get(conn, user_id, draft_id)
         if not old.is_draft:
-            raise Conflict("This draft has been scheduled meanwhile.")
+            _unschedule(conn, user_id, old, revision)
         posts.delete(conn, [part.id for part in posts.thread(conn, user_id, draft_id)[1:]])
         first = posts.update(conn, draft_id, new, new.content, draft=True)
     else:
@@ -66,6 +74,17 @@ def save_draft(
         first = stored
     _store_thread(conn, user_id, new, first, draft=True)
     return first
+
+
+def _unschedule(conn: Connection, user_id: int, post: Post, revision: int | None) -> None:
+    """Nothing of it goes out any more: whoever schedules it again begins anew."""
+    parts, rows = _locked(conn, user_id, post.id)
+    if post.revision != revision:
+        raise Conflict("This post was changed in another window meanwhile. Look at it before you change it again.")
+    _still_here(rows, "taken back")
+    if any(row.is_set_aside for row in rows):
+        raise Conflict("A part of it has become a post of its own. Take the others back by “Cancel” on its page.")
+    deliveries.forget(conn, [part.id for part in parts])
 
 
 def edit(

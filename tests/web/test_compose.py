@@ -307,7 +307,7 @@ def test_another_persons_post_is_not_there(ada: Browser, bob: Browser, db: psyco
 
 
 def test_every_list_of_the_queue_says_what_to_do_when_it_is_empty(ada: Browser) -> None:
-    for view in ("upcoming", "published", "attention", "drafts"):
+    for view in ("upcoming", "published", "attention", "drafts", "cancelled"):
         assert "Connect an account first" in ada.get(f"/?view={view}").text
 
 

@@ -8,9 +8,10 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from postflow.models import Limits, PollLimits
+from postflow.models import IN_FLIGHT, RESTING, DeliveryStatus, Limits, PollLimits
 from tests.web.conftest import Browser, an_account
 from web import forms
+from web.posts import VIEWS
 
 
 @pytest.fixture
@@ -390,3 +391,37 @@ def test_a_post_that_waits_for_one_alike_says_so(ada: Browser, account: int, db:
     assert "another post with the same words may be on this account already" in ada.get(where).text
     put(db, "scheduled", not_before=at, wake_at=at, error_code=None)
     assert "It is tried again" in ada.get(where).text
+
+
+@pytest.mark.parametrize("status", list(DeliveryStatus))
+def test_a_post_is_in_a_list_whatever_became_of_it(
+    ada: Browser, account: int, db: psycopg.Connection, status: DeliveryStatus
+) -> None:
+    a_post(ada, account, text="made by Ada")
+    at = datetime.now(UTC)
+    more = {"sent_at": at, "first_sent_at": at, "attempt_no": 1, "staged": "{}"} if status in IN_FLIGHT else {}
+    row = (
+        more | {"wake_at": None if status in RESTING else at} | ({"published_at": at} if status == "published" else {})
+    )
+    if status in ("preparing", "sending"):
+        row["claim"] = "c"
+    if status in ("attention", "failed", "missed"):
+        row["error"] = "Because."
+    put(db, status, **row | ({"staged": "{}"} if status == "ready" else {}))
+    lists = [ada.get(f"/?view={view}").text for view, _ in VIEWS]
+    assert sum("made by Ada" in page for page in lists) == 1
+
+
+def test_what_is_cancelled_stays_in_reach_and_says_when_it_goes_out_after_all(
+    ada: Browser, bob: Browser, account: int, db: psycopg.Connection
+) -> None:
+    address = a_post(ada, account, at=datetime(2031, 6, 5, 7, 30, tzinfo=UTC), text="not now")
+    ada.send(f"{address}/cancel")
+    page = ada.get("/?view=cancelled").text
+    assert "not now" in page and re.search(r'Cancelled <span class="count">1</span>', page)
+    assert "not now" not in bob.get("/?view=cancelled").text
+    retry = re.search(r'action="(/deliveries/\d+/retry)"', ada.get(address).text)
+    assert retry
+    ada.send(retry[1])
+    assert "Scheduled again: it goes out Thu 5 Jun 2031, 07:30 (UTC)." in ada.get(address).text
+    assert "not now" in ada.get("/").text and "not now" not in ada.get("/?view=cancelled").text
