@@ -8,6 +8,7 @@ gives up on what does not arrive in time; a thread never waits for a client that
 import contextlib
 import io
 import re
+import selectors
 import socket
 import struct
 import tempfile
@@ -34,6 +35,8 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*(?=\r\n)")
 _CODED = re.compile(rb"(?i)\r\ntransfer-encoding:")
 _EXPECTS = re.compile(rb"(?i)\r\nexpect:[ \t]*100-continue")
 _SIGNED_IN = re.compile(rb"(?i)\r\ncookie:[^\r]*\bpostflow=")
+#: gunicorn's TConn, which says nothing of its types.
+_Conn = Any
 
 
 class _Refused(Exception):
@@ -112,9 +115,9 @@ class Worker(gthread.ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._arriving: dict[gthread.TConn, _Arriving] = {}  # in the order in which they began
+        self._arriving: dict[_Conn, _Arriving] = {}  # in the order in which they began
 
-    def enqueue_req(self, conn: gthread.TConn) -> None:
+    def enqueue_req(self, conn: _Conn) -> None:
         """Called for a new connection, and for a kept one that becomes readable or has sent more than one request."""
         unreader = conn.parser.unreader if conn.parser else None
         if unreader is None:
@@ -122,7 +125,7 @@ class Worker(gthread.ThreadWorker):
             conn.parser = http.get_parser(self.cfg, iter(()), conn.client)
             conn.parser.unreader = unreader = _Arrived()
             conn.initialized = conn.data_ready = True
-        begun = unreader.take_buffered()
+        begun = unreader.take_buffered()  # pyright: ignore[reportAttributeAccessIssue] newer than its stubs
         conn.sock.setblocking(False)
         self._make_room(conn)
         try:
@@ -133,9 +136,9 @@ class Worker(gthread.ThreadWorker):
         if arriving.is_whole:
             self._hand_over(conn)
         else:
-            self.poller.register(conn.sock, gthread.selectors.EVENT_READ, partial(self._readable, conn))
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._readable, conn))
 
-    def _readable(self, conn: gthread.TConn, _: object) -> None:
+    def _readable(self, conn: _Conn, _: object) -> None:
         arriving = self._arriving[conn]
         try:
             data = conn.sock.recv(_RECV_BYTES)
@@ -161,18 +164,18 @@ class Worker(gthread.ThreadWorker):
             with contextlib.suppress(OSError):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _hand_over(self, conn: gthread.TConn) -> None:
+    def _hand_over(self, conn: _Conn) -> None:
         arriving = self._arriving.pop(conn)
         arriving.file.seek(0)
         conn.parser.unreader.file = arriving.file
         super().enqueue_req(conn)
 
-    def _make_room(self, conn: gthread.TConn) -> None:
+    def _make_room(self, conn: _Conn) -> None:
         of_the_same = [one for one in self._arriving if one.client[0] == conn.client[0]] if conn.client else []
         if len(of_the_same) >= MOST_ARRIVING:
             self._leave(of_the_same[0])
 
-    def _refuse(self, conn: gthread.TConn, why: _Refused) -> None:
+    def _refuse(self, conn: _Conn, why: _Refused) -> None:
         """In a line, without a thread: whoever is refused here has not opened a page."""
         said = why.args[0] + b"\n"
         head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
@@ -181,7 +184,7 @@ class Worker(gthread.ThreadWorker):
             conn.sock.shutdown(socket.SHUT_WR)
         self._leave(conn)
 
-    def _leave(self, conn: gthread.TConn) -> None:
+    def _leave(self, conn: _Conn) -> None:
         if arriving := self._arriving.pop(conn, None):
             arriving.file.close()
         with contextlib.suppress(OSError, KeyError, ValueError):
@@ -189,7 +192,7 @@ class Worker(gthread.ThreadWorker):
         self.nr_conns -= 1
         conn.close()
 
-    def finish_request(self, conn: gthread.TConn, fs: Any) -> None:
+    def finish_request(self, conn: _Conn, fs: Any) -> None:
         conn.parser.unreader.let_go()  # before it may be given the next one's
         super().finish_request(conn, fs)
 
