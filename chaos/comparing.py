@@ -171,7 +171,7 @@ def _had_reason(evidence: Evidence, row: Row) -> bool:
     """Its budget of faults is spent, each of its workers was killed, the clock was set while the
     server was at work on its upload, or Meta came for a picture in vain."""
     if row.error_code == "media_stuck":  # by a clock that is set forth, an upload of a moment ago is an hour old
-        return evidence.clock_steps > 0
+        return bool(evidence.steps)
     if row.error_code == "workers_end":
         return row.deaths >= MOST_DEATHS
     return row.faults >= evidence.max_faults or _could_not_fetch(evidence, row)

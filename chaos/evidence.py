@@ -3,16 +3,21 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import inf
 from typing import NamedTuple
 
 from psycopg.rows import class_row
 
+from chaos.clocks import Step
 from chaos.drain import Left
 from chaos.people import People, Wish
 from chaos.plan import Plan
 from chaos.rows import Row, rows_of
 from chaos.stage import Stage, Unheard
 from sandbox.ledger import RequestEntry, StatusEntry
+
+#: Sessions have the new time when they have read the settings again, a little before or after it is noted.
+SET_WITHIN_S = 10.0
 
 
 class Blows(NamedTuple):
@@ -35,7 +40,7 @@ class Evidence:
     aged: timedelta = timedelta()
     asked: list[Row] = field(default_factory=list)  # as they were when a person was asked
     unheard: list[Unheard] = field(default_factory=list)
-    ahead_s: float = 0  # so far at most the database's clock was ahead of everybody else's
+    steps: list[Step] = field(default_factory=list)  # of the database's clock
     wishes: list[Wish] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
     left: Left = field(default_factory=lambda: Left(0, 0))
@@ -45,8 +50,7 @@ class Evidence:
     freezes: int = 0  # that ended with the worker going on
     suspended: int = 0
     outages: int = 0
-    clock_steps: int = 0
-    calm_at: float = float("inf")  # when faults ended, seconds of the epoch
+    calm_at: float = inf  # when faults ended, seconds of the epoch
     failovers: int = 0
     timeout_s: float = 5
     max_faults: int = 12
@@ -54,6 +58,20 @@ class Evidence:
     def wished(self, post: int) -> list[Wish]:
         """What people did to a post, or may have done."""
         return [wish for wish in self.wishes if wish.post == post and wish.may_hold]
+
+    @property
+    def ahead_s(self) -> float:
+        """So far at most the database's clock was ahead of everybody else's."""
+        return max([0.0, *(one.ahead_s for one in self.steps)])
+
+    def instants(self, told: datetime) -> list[datetime]:
+        """When it may have been by everybody else's clock, where the database's told this."""
+        until = [one.at for one in self.steps]
+        return [
+            told - timedelta(seconds=step.ahead_s)
+            for step, end in zip([Step(-inf, 0), *self.steps], [*until, inf], strict=True)
+            if step.at - SET_WITHIN_S < told.timestamp() - step.ahead_s < end + SET_WITHIN_S
+        ]
 
     @property
     def fault_kinds(self) -> Counter[str]:
@@ -85,7 +103,7 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
             row._replace(sent_at=row.sent_at and row.sent_at - (aged - then_aged)) for row, then_aged in people.asked
         ],
         unheard=[Unheard(one.began_at - aged, one.ended_at - aged, one.wires) for one in stage.unheard],
-        ahead_s=stage.most_ahead_s,
+        steps=[Step(one.at - stage.aged_s, one.ahead_s) for one in stage.steps],
         wishes=people.wishes,
         surprises=people.surprises,
         left=left,
@@ -95,7 +113,6 @@ def gathered(stage: Stage, plan: Plan, people: People, left: Left) -> Evidence:
         freezes=stage.crew.outlived,
         suspended=stage.crew.suspended,
         outages=stage.outages,
-        clock_steps=len(stage.steps),
         calm_at=stage.calm_at - stage.aged_s,  # the requests before it have aged by as much
         failovers=stage.failovers,
         timeout_s=stage.settings.request_timeout_s,

@@ -38,7 +38,7 @@ def _because(evidence: Evidence, row: Row) -> str | None:
         return None
     if row.forgotten:
         return "the database may have forgotten that it was sent"
-    if row.error == UNCLEAR and evidence.clock_steps:
+    if row.error == UNCLEAR and evidence.steps:
         return "a clock was set, and dates do not tell which it is"
     if row.error == NAMED_ANOTHER and _is_a_forgotten_ones_like(evidence, row):
         return "the database had forgotten one in the same words, and a look took this one for that"
@@ -46,7 +46,7 @@ def _because(evidence: Evidence, row: Row) -> str | None:
         return None
     if row.struck:
         return "whoever sent it was struck before an answer was written down"
-    commits = [one for one in evidence.requests if _is_last_commit(one, row, evidence.ahead_s)]
+    commits = [one for one in evidence.requests if _is_last_commit(evidence, one, row)]
     kinds = {kind for one in commits for kind in _open(one, evidence.timeout_s)}
     if kinds:
         return f"it was answered in a way that tells nothing: {', '.join(sorted(kinds))}"
@@ -68,7 +68,11 @@ def _was_unheard(evidence: Evidence, row: Row) -> bool:
     assert row.sent_at
     ways = {DATABASE, evidence.plan.accounts.get(row.handle)}
     waited = timedelta(seconds=evidence.timeout_s)
-    return any(one.began_at - waited < row.sent_at < one.ended_at and ways & set(one.wires) for one in evidence.unheard)
+    return any(
+        one.began_at - waited < sent_at < one.ended_at and ways & set(one.wires)
+        for one in evidence.unheard
+        for sent_at in evidence.instants(row.sent_at)
+    )
 
 
 def _is_unguarded(evidence: Evidence, row: Row) -> bool:
@@ -76,8 +80,10 @@ def _is_unguarded(evidence: Evidence, row: Row) -> bool:
     return evidence.plan.accounts.get(row.handle) == "gotosocial" and not row.pictures
 
 
-def _is_last_commit(request: RequestEntry, row: Row, ahead_s: float) -> bool:
-    if row.sent_at is None or request.account != row.handle or request.received_at < row.sent_at.timestamp() - ahead_s:
+def _is_last_commit(evidence: Evidence, request: RequestEntry, row: Row) -> bool:
+    if row.sent_at is None or request.account != row.handle:
+        return False
+    if not any(request.received_at >= at.timestamp() for at in evidence.instants(row.sent_at)):
         return False
     if row.platform == "instagram":
         return request.path.endswith("/media_publish") and request.params.get("creation_id") == row.container

@@ -77,10 +77,6 @@ class Stage:
         self.calm_at = float("inf")  # when faults ended
         self._web: Process | None = None
 
-    @property
-    def most_ahead_s(self) -> float:
-        return max([0.0, *(one.ahead_s for one in self.steps)])
-
     @cached_property
     def settings(self) -> config.Settings:
         return config.load(self.environment)

@@ -80,7 +80,7 @@ class Verdict:
             ("outages", evidence.outages, len(plan.outages)),
             (
                 "clock steps",
-                evidence.clock_steps,
+                len(evidence.steps),
                 len(plan.clock_steps) + 2 * sum(bool(one.ahead_s) for one in plan.failovers),
             ),
             ("failovers", evidence.failovers, len(plan.failovers)),

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from chaos.clocks import Step
 from chaos.drain import Left
 from chaos.evidence import Evidence
 from chaos.people import Wish, marker
 from chaos.plan import Plan, PlannedPost
 from chaos.rows import Row
+from chaos.stage import Unheard
 from chaos.verdict import Verdict
 from postflow.platforms.mastodon.reconciling import UNCLEAR
 from postflow.publishing.reconciling import NAMED_ANOTHER
@@ -398,13 +400,38 @@ def test_no_outcome_on_mastodon_may_be_left_open(evidence: Evidence) -> None:
     assert "bird: “Chaos post 00001.0, version 1” is left to a person, and nothing explains it" in verdict.complaints
 
 
-@pytest.mark.parametrize("clock_steps", [0, 1])
+@pytest.mark.parametrize("steps", [[], [Step(NOON.timestamp(), -3600)]])
 def test_what_looks_like_it_and_bears_another_date_may_be_left_open_once_a_clock_was_set(
-    evidence: Evidence, clock_steps: int
+    evidence: Evidence, steps: list[Step]
 ) -> None:
-    evidence.clock_steps = clock_steps
+    evidence.steps = steps
     verdict = left_open(evidence, 3, error=UNCLEAR)
-    assert [one.because is not None for one in verdict.attention] == [clock_steps > 0]
+    assert [one.because is not None for one in verdict.attention] == [len(steps) > 0]
+
+
+@pytest.mark.parametrize(("ahead_s", "sent_s", "known"), [
+    (3600, 3620, True), (3600, 20, False), (-3600, -3580, True), (-3600, 20, False), (0, 20, True), (0, 3620, False),
+])  # fmt: skip
+def test_when_it_was_sent_is_told_by_the_clock_that_went_then(
+    evidence: Evidence, ahead_s: float, sent_s: float, known: bool
+) -> None:
+    """A clock is set at noon, and a wire is silent while the delivery is due, 20 s later."""
+    evidence.steps = [Step(NOON.timestamp(), ahead_s)]
+    silence = Unheard(NOON + timedelta(seconds=18), NOON + timedelta(seconds=22), ("instagram",))
+    evidence.unheard = [silence]
+    verdict = left_open(evidence, 4, sent_at=NOON + timedelta(seconds=sent_s))
+    assert [one.because for one in verdict.attention] == ["the wire was silent" if known else None]
+
+
+def test_a_fault_of_an_earlier_attempt_explains_nothing_where_the_clock_is_ahead_since(evidence: Evidence) -> None:
+    evidence.steps = [Step(NOON.timestamp() - 600, 3600)]
+    before = replace(spoilt(evidence, "cut_body"), received_ns=int(NOON.timestamp() * 1e9))
+    sent_at = evidence.rows[3].post_date + timedelta(hours=1)
+    assert "nothing explains it" in "".join(left_open(evidence, 4, before, sent_at=sent_at).complaints)
+    assert [
+        one.because is not None
+        for one in left_open(evidence, 4, spoilt(evidence, "cut_body"), sent_at=sent_at).attention
+    ] == [True]
 
 
 @pytest.mark.parametrize(("pictures", "known"), [(0, True), (1, False)])
