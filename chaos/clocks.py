@@ -1,7 +1,7 @@
 """Clocks that are set in one step: the database's own, as every statement reads it.
 
 `now()` and its like are found in the schema `public` before those of the server, and tell its time plus an offset, which is
-a setting: so every session has the new time at its next statement, and nothing but the time has changed.
+a setting: so every session has the new time as soon as it has read the settings again, and nothing but the time has changed.
 """
 
 import time
