@@ -10,7 +10,7 @@ from chaos.evidence import Evidence
 from chaos.people import Wish, marker
 from chaos.rows import MARKER, Row
 from postflow.publishing.preparing import MOST_DEATHS
-from sandbox.ledger import StatusEntry
+from sandbox.core.ledger import StatusEntry
 
 #: The web, or the database behind it, was away thrice when Meta came for a picture.
 FETCH_REFUSED = {"ig_9004_2207052", "ig_-2_2207003"}

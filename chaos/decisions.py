@@ -12,7 +12,7 @@ from postflow.errors import Conflict
 from postflow.models import Receipt
 from postflow.posts import scheduling
 from sandbox import Sandbox
-from sandbox.ledger import StatusEntry
+from sandbox.core.ledger import StatusEntry
 
 
 def decide(stage: Stage, people: People) -> None:

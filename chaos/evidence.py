@@ -14,7 +14,7 @@ from chaos.people import People, Wish
 from chaos.plan import Plan
 from chaos.rows import Row, rows_of
 from chaos.stage import Stage, Unheard
-from sandbox.ledger import RequestEntry, StatusEntry
+from sandbox.core.ledger import RequestEntry, StatusEntry
 
 #: Sessions have the new time when they have read the settings again, a little before or after it is noted.
 SET_WITHIN_S = 10.0

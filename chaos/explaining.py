@@ -13,7 +13,7 @@ from chaos.rows import Row
 from chaos.troubles import DATABASE
 from postflow.platforms.mastodon.reconciling import UNCLEAR
 from postflow.publishing.reconciling import NAMED_ANOTHER
-from sandbox.ledger import RequestEntry
+from sandbox.core.ledger import RequestEntry
 
 #: Answers from which nobody can tell whether the post is out.
 OPEN = {"drop_before", "drop_after_commit", "cut_body", "garbage", "answer_without_id", "status", "redirect",

@@ -36,8 +36,8 @@ media        looking into files
 links        addresses
 """
 
-from sandbox.accounts import Credentials
-from sandbox.instance import Instance
+from sandbox.core.accounts import Credentials
+from sandbox.core.instance import Instance
 from sandbox.server import Sandbox
 
 __all__ = ["Credentials", "Instance", "Sandbox"]

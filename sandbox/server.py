@@ -15,12 +15,13 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sandbox import accounts, control, wire
-from sandbox.accounts import Credentials
-from sandbox.instance import Instance
-from sandbox.network import Network
-from sandbox.profiles import profile
-from sandbox.software import changed
+from sandbox.control import api as control
+from sandbox.core import accounts, wire
+from sandbox.core.accounts import Credentials
+from sandbox.core.instance import Instance
+from sandbox.core.network import Network
+from sandbox.core.software import changed
+from sandbox.mastodon.profiles import profile
 
 # name, title, software, version; on consecutive ports after the index, in this order
 DEFAULTS: list[tuple[str, str, str, str | None]] = [

@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 _SANDBOX_PORTS = 6
 _INSTAGRAM_OFFSET = 3
 _HOST = "127.0.0.1"
-#: What the sandbox's Instagram knows PostFlow as (sandbox/software.py).
+#: What the sandbox's Instagram knows PostFlow as (sandbox/core/software.py).
 _INSTAGRAM_APP = ("990000000000001", "sandbox-instagram-secret")
 _FACEBOOK_APP = ("880000000000001", "sandbox-facebook-secret")
 

@@ -12,7 +12,7 @@ from postflow import config
 from postflow.engine import Engine
 from postflow.publishing import sweeping
 from sandbox import Sandbox
-from sandbox.ledger import RequestEntry
+from sandbox.core.ledger import RequestEntry
 from tests.acceptance.test_operations import transactions
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings

@@ -18,7 +18,7 @@ from postflow.engine import Engine
 from postflow.operations import periodic_runs
 from postflow.publishing import sweeping
 from sandbox import Sandbox
-from sandbox.faults import Fault
+from sandbox.faults.switches import Fault
 from tests.acceptance.test_workers import Start, start_worker, until
 from tests.engine.conftest import a_picture, ada, an_account, engine, scheduled, settings
 from tests.engine.test_bad_input import make_read_only, read_only

@@ -17,7 +17,7 @@ from chaos.stage import Unheard
 from chaos.verdict import Verdict
 from postflow.platforms.mastodon.reconciling import UNCLEAR
 from postflow.publishing.reconciling import NAMED_ANOTHER
-from sandbox.ledger import MediaEntry, RequestEntry, StatusEntry
+from sandbox.core.ledger import MediaEntry, RequestEntry, StatusEntry
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ACCOUNTS = {"bird": "mastodon", "lens": "instagram"}

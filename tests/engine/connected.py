@@ -10,7 +10,7 @@ from postflow.accounts import accounts, servers
 from postflow.engine import Engine
 from postflow.models import Account, AppRegistration, Credentials, Profile, utc_now
 from sandbox import Sandbox
-from sandbox import accounts as people
+from sandbox.core import accounts as people
 
 PLATFORMS = {"gotosocial": "mastodon", "mastodon-4.1": "mastodon"}
 

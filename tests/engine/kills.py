@@ -16,7 +16,7 @@ import psycopg
 from postflow.engine import Engine
 from postflow.models import Delivery
 from sandbox import Sandbox
-from sandbox.ledger import StatusEntry
+from sandbox.core.ledger import StatusEntry
 from tests.engine import lifetime
 
 #: Given a text that no other post has, a post of one or more parts; the parts' texts begin with it.

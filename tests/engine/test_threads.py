@@ -11,7 +11,7 @@ from postflow.models import Delivery
 from postflow.posts import scheduling
 from postflow.publishing import preparing, sending, sweeping
 from sandbox import Sandbox
-from sandbox.ledger import StatusEntry
+from sandbox.core.ledger import StatusEntry
 from tests.engine import lifetime
 from tests.engine.conftest import an_account, scheduled
 from tests.engine.lifetime import states

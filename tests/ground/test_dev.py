@@ -30,7 +30,8 @@ def test_the_children_get_settings_they_accept(tmp_path: Path):
 
 
 def test_the_sandboxes_instagram_is_where_and_who_dev_says(tmp_path: Path):
-    from sandbox import profiles, server
+    from sandbox import server
+    from sandbox.mastodon import profiles
 
     names = [name for name, *_ in server.DEFAULTS]
     ours = command.settings(tmp_path, "postgresql://x/y", 8000, 8900)

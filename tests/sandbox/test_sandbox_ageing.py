@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sandbox import model
+from sandbox.core import model
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox import Sandbox, faults, profiles, software
+from sandbox import Sandbox
+from sandbox.core import software
+from sandbox.faults import switches
+from sandbox.mastodon import profiles
 from tests.patience import PATIENCE_S
 
 
@@ -189,7 +192,7 @@ def test_asking_for_an_instance_that_is_not_there_names_those_that_are(sandbox):
 
 def test_the_manual_names_every_switch_every_option_and_every_software():
     manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
-    kinds = faults.ANSWERS | faults.TIMING | faults.INSIDE
+    kinds = switches.ANSWERS | switches.TIMING | switches.INSIDE
     fields = {field.name for field in dataclasses.fields(software.Profile)} - {"family", "software", "version"}
-    missing = {name for name in kinds | fields | faults.STYLES | set(profiles._MAKERS) if name not in manual}
+    missing = {name for name in kinds | fields | switches.STYLES | set(profiles._MAKERS) if name not in manual}
     assert missing == set()

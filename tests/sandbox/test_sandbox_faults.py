@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from sandbox.faults import STYLES
+from sandbox.faults.switches import STYLES
 
 BROKEN = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 

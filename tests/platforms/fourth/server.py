@@ -9,8 +9,10 @@ import json
 import time
 from typing import Any, NoReturn
 
-from sandbox import Sandbox, media, model, statuses, uploads, wire
-from sandbox.instance import Call, Route
+from sandbox import Sandbox
+from sandbox.core import media, model, wire
+from sandbox.core.instance import Call, Route
+from sandbox.fediverse import statuses, uploads
 
 POST = "app.bsky.feed.post"
 
