@@ -15,22 +15,14 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sandbox.control import api as control
-from sandbox.core import accounts, wire
+from sandbox.core import accounts, dispatch, wire
 from sandbox.core.accounts import Credentials
 from sandbox.core.instance import Instance
 from sandbox.core.network import Network
 from sandbox.core.software import changed
-from sandbox.mastodon.profiles import profile
+from sandbox.instagram import callbacks
+from sandbox.registry import CONTROL, DEFAULTS, FAMILIES, profile
 
-# name, title, software, version; on consecutive ports after the index, in this order
-DEFAULTS: list[tuple[str, str, str, str | None]] = [
-    ("mastodon", "birds.example", "mastodon", "4.7.4"),
-    ("pixelfed", "lenses.example", "pixelfed", None),
-    ("instagram", "Instagram (sandbox)", "instagram", None),
-    ("gotosocial", "sloths.example", "gotosocial", None),
-    ("mastodon-4.1", "oldbirds.example", "mastodon", "4.1.2"),
-]
 _BACKLOG = 1024
 T = TypeVar("T")
 
@@ -50,7 +42,7 @@ class Sandbox:
     ) -> None:
         self.host, self.port = host, port
         self._shown = public_host or ("127.0.0.1" if host in ("0.0.0.0", "") else host)
-        self.network = Network(data, keep_pictures, keep_requests)
+        self.network = Network({**FAMILIES, "control": CONTROL}, data, keep_pictures, keep_requests)
         self.network.controls = self
         self._wanted = [one for one in DEFAULTS if instances is None or one[0] in instances]
         self._servers: dict[str, asyncio.Server] = {}
@@ -205,7 +197,7 @@ class Sandbox:
         """
         who = user_id or (f"77{account.account_id}" if account.user_token else account.account_id)
         payload = {"user_id": who, "issued_at": int(self.now())}
-        return control.signed_request(payload, secret or account.client_secret)
+        return callbacks.signed_request(payload, secret or account.client_secret)
 
     def go_down(self, name: str | Instance) -> None:
         """Connections to this instance are refused until it comes back; open ones are cut."""
@@ -251,7 +243,7 @@ class Sandbox:
 
     async def _listen(self, one: Instance, port: int) -> None:
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            answering = wire.serve(reader, writer, lambda request: self.network.answer(one, request))
+            answering = wire.serve(reader, writer, lambda request: dispatch.answer(self.network, one, request))
             task = self._loop.create_task(answering, name=one.name)
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)

@@ -1,20 +1,16 @@
 """The control API on the index port: the same switches tests have in Python, over HTTP, all JSON.
 
 GET/POST/DELETE /_sandbox/faults · GET/DELETE /_sandbox/ledger · GET/POST /_sandbox/clock ·
-GET/POST/PUT /_sandbox/instances · POST /_sandbox/accounts · POST /_sandbox/tokens · POST /_sandbox/signed_request
+GET/POST/PUT /_sandbox/instances · POST /_sandbox/accounts · POST /_sandbox/tokens · and what a network adds (Family.control)
 """
 
-import base64
 import dataclasses
-import hashlib
-import hmac
-import json
 from typing import Any, NoReturn
 
-import httpx
-
 from sandbox.core import accounts, pages, wire
-from sandbox.core.instance import Call, Instance, Route
+from sandbox.core.call import Call
+from sandbox.core.family import Route
+from sandbox.core.instance import Instance
 from sandbox.faults.switches import Fault
 
 
@@ -144,41 +140,6 @@ async def change_tokens(call: Call) -> wire.Response:
     return wire.as_json({"tokens": accounts.end_tokens(call.network, handle, instance, do)})
 
 
-async def send_signed_request(call: Call) -> wire.Response:
-    """POST {"url", "instance"?, "account", "flavour"?}: Meta's deauthorise or data-deletion callback, really
-    sent
-    """
-    given, network = call.params, call.network
-    instance = network.instances.get(given.text("instance", "instagram"))
-    if instance is None or not given.text("url"):
-        _refuse("url and a known instance are needed")
-    who = next((one for one in network.store.accounts.values() if one.username == given.text("account")), None)
-    secret = instance.profile.app_secret
-    if given.text("flavour") == "facebook":
-        secret = instance.profile.facebook_app_secret
-    number = who.id if who else given.text("account", "0")
-    payload = {
-        "user_id": f"77{number}" if given.text("flavour") == "facebook" else number,
-        "issued_at": int(network.clock.now()),
-    }
-    form = {"signed_request": signed_request(payload, given.text("secret", secret))}
-    try:
-        answer = await network.http.post(given.text("url"), data=form)
-    except httpx.HTTPError as error:
-        _refuse(f"the callback could not be delivered: {error}", 502)
-    return wire.as_json({"status": answer.status_code, "body": answer.text[:5000]})
-
-
-def signed_request(payload: dict[str, Any], secret: str) -> str:
-    """`base64url(signature).base64url(payload)`, HMAC-SHA256 over the encoded payload."""
-    body = _base64url(json.dumps({"algorithm": "HMAC-SHA256", **payload}).encode())
-    return _base64url(hmac.digest(secret.encode(), body.encode(), hashlib.sha256)) + "." + body
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
 def _described(instance: Instance) -> dict[str, Any]:
     profile = {n: v for n, v in dataclasses.asdict(instance.profile).items() if "secret" not in n}
     return {"name": instance.name, "title": instance.title, "url": instance.url, "profile": profile}
@@ -202,5 +163,4 @@ ROUTES: list[Route] = [
     ("PUT", r"/_sandbox/instances", change_instance),
     ("POST", r"/_sandbox/accounts", add_account),
     ("POST", r"/_sandbox/tokens", change_tokens),
-    ("POST", r"/_sandbox/signed_request", send_signed_request),
 ]

@@ -1,24 +1,12 @@
 """Connected accounts without the consent page: what a test (or the demo data) needs in one line."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sandbox.core import model, pages, params, wire
-from sandbox.core.instance import Call, Instance
-from sandbox.fediverse import grants, oauth
-from sandbox.instagram import facebook_login, instagram_login
-
-if TYPE_CHECKING:
-    from sandbox.core.network import Network
-
-_APP = "PostFlow"
-_USUAL = {
-    "mastodon": ["profile", "read:accounts", "read:statuses", "write:media", "write:statuses"],
-    "gotosocial": ["profile", "read:accounts", "read:statuses", "write:media", "write:statuses"],
-    "pixelfed": ["read", "write"],
-    "instagram": instagram_login.INSTAGRAM_SCOPES,
-}
-FACEBOOK_SCOPES = ["instagram_basic", "instagram_content_publish", "pages_show_list", "pages_read_engagement"]
+from sandbox.core import model, params, wire
+from sandbox.core.call import Call
+from sandbox.core.instance import Instance
+from sandbox.core.network import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +33,12 @@ class Credentials:
 
 
 def connect(
-    network: "Network",
+    network: Network,
     instance: Instance,
     handle: str,
     *,
     scopes: list[str] | str | None = None,
-    app_name: str = _APP,
+    app_name: str = "PostFlow",
     website: str | None = None,
     redirect_uri: str = "http://127.0.0.1/callback",
     flavour: str = "instagram",
@@ -62,21 +50,42 @@ def connect(
     """
     call = quiet_call(network, instance)
     handle = handle.lstrip("@")
-    found = pages.find_account(call, handle)
-    account = found or pages.add_account(call, handle, dict(traits))
+    found = find(call, handle)
+    account = found or add(call, handle, dict(traits))
     if found:
         found.traits |= traits
         network.store.keep(found)
     wanted = scopes.split() if isinstance(scopes, str) else scopes
-    if instance.profile.family == "instagram":
-        made = _connect_instagram(call, account, wanted, flavour)
-    else:
-        made = _connect_fediverse(call, account, wanted, (app_name, website, redirect_uri))
+    assert call.family.connect is not None, "nobody connects to the control port"
+    made = call.family.connect(call, account, wanted, (app_name, website, redirect_uri), flavour)
     network.store.flush()
     return made
 
 
-def end_tokens(network: "Network", handle: str, instance: str | None, do: str) -> int:
+def add(call: Call, handle: str, traits: dict[str, Any]) -> model.Account:
+    """A new person on this instance."""
+    store = call.network.store
+    account = model.Account(
+        id=call.family.account_id(store),
+        instance=call.instance.name,
+        username=handle,
+        display_name=traits.pop("display_name", "") or handle.replace("_", " ").replace(".", " ").title(),
+        created_at=call.now,
+        traits=traits,
+    )
+    store.keep(account)
+    return account
+
+
+def find(call: Call, handle: str) -> model.Account | None:
+    """A person of this instance by name."""
+    for one in call.network.store.accounts.values():
+        if one.instance == call.instance.name and one.username == handle:
+            return one
+    return None
+
+
+def end_tokens(network: Network, handle: str, instance: str | None, do: str) -> int:
     """Expire or revoke every token of a person; returns how many."""
     ended = 0
     for token in list(network.store.tokens.values()):
@@ -90,43 +99,14 @@ def end_tokens(network: "Network", handle: str, instance: str | None, do: str) -
     return ended
 
 
-def quiet_call(network: "Network", instance: Instance) -> Call:
+def quiet_call(network: Network, instance: Instance) -> Call:
     """A call that came over no wire, for doing things from the inside."""
     request = wire.Request("GET", "/", "", {}, b"", 0, False, "inside")
     return Call(network, instance, request, params.Params({}, {}))
 
 
-def _connect_fediverse(
-    call: Call, account: model.Account, scopes: list[str] | None, app: tuple[str, str | None, str]
-) -> Credentials:
-    usual = [scope for scope in _USUAL.get(call.profile.family, []) if scope in grants.known_scopes(call)]
-    usual += [call.profile.who_scope] if call.profile.who_scope == "read" else []
-    wanted, (name, website, redirect_uri) = scopes or usual, app
-    known = (
-        one
-        for one in call.network.store.apps.values()
-        if one.instance == call.instance.name and one.name == name and one.redirect_uris == [redirect_uri]
-    )
-    client = next(known, None) or oauth.add_app(call, name, website, [redirect_uri], wanted)
-    token = grants.issue(call, client, account, wanted)
-    return _credentials(call, account, token, client.client_secret)
-
-
-def _connect_instagram(call: Call, account: model.Account, scopes: list[str] | None, flavour: str) -> Credentials:
-    profile = call.profile
-    if flavour != "facebook":
-        wanted = scopes or instagram_login.INSTAGRAM_SCOPES
-        token = instagram_login.issue(call, "long", [account.id], wanted, profile.app_id, instagram_login.LONG_S)
-        return _credentials(call, account, token, profile.app_secret)
-    wanted = scopes or FACEBOOK_SCOPES
-    app_id = profile.facebook_app_id
-    user = instagram_login.issue(call, "facebook", [account.id], wanted, app_id, instagram_login.LONG_S)
-    page = instagram_login.issue(call, "page", [account.id], wanted, app_id, None)
-    extra = {"page_id": facebook_login.page_id(account.id), "user_token": user.id}
-    return _credentials(call, account, page, profile.facebook_app_secret, **extra)
-
-
-def _credentials(call: Call, account: model.Account, token: model.Token, secret: str, **extra: str) -> Credentials:
+def credentials(call: Call, account: model.Account, token: model.Token, secret: str, **extra: str) -> Credentials:
+    """What a client would have stored with this token."""
     return Credentials(
         instance=call.instance.name,
         url=call.instance.url,

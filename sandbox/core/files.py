@@ -9,7 +9,8 @@ import io
 from PIL import Image, ImageDraw
 
 from sandbox.core import pages, wire
-from sandbox.core.instance import Call, Route
+from sandbox.core.call import Call
+from sandbox.core.family import Route
 
 _CACHED = [("Cache-Control", "public, max-age=3600")]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import jinja2
 
-from sandbox.core import links, model, wire
+from sandbox.core import accounts, links, model, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import iso_ms
-from sandbox.core.instance import Call, Route
+from sandbox.core.family import Route
 
 _SHOWN = 60
 _HANDLE = re.compile(r"[a-z0-9_.]{1,30}")
@@ -24,7 +25,7 @@ async def timeline(call: Call) -> wire.Response:
 
 async def profile(call: Call, handle: str) -> wire.Response:
     """GET /@handle: one person's posts"""
-    who = find_account(call, handle)
+    who = accounts.find(call, handle)
     if who is None:
         return not_found(call)
     posts = [one for one in _newest(call) if one.account_id == who.id and _public(one)][:_SHOWN]
@@ -38,17 +39,6 @@ async def permalink(call: Call, key: str) -> wire.Response:
         return not_found(call)
     thread = [one for one in _newest(call) if one.in_reply_to_id == key and _public(one)][::-1]
     return _page(call, "status.html", posts=[_post(call, one) for one in (found, *thread)])
-
-
-async def snac_permalink(call: Call, stamp: str) -> wire.Response:
-    """GET /carol/p/1795815314.999906"""
-    found = next((one for one in call.network.store.statuses.values() if one.details.get("stamp") == stamp), None)
-    return await permalink(call, found.id) if found else not_found(call)
-
-
-async def instagram_permalink(call: Call, code: str) -> wire.Response:
-    """GET /p/CODE/ and /reel/CODE/"""
-    return await permalink(call, links.from_shortcode(code))
 
 
 async def index(call: Call) -> wire.Response:
@@ -88,35 +78,7 @@ def chosen_account(call: Call) -> model.Account:
         traits["account_type"] = call.params.text("account_type")
     if call.params.flag("never_logged_in"):
         traits["never_logged_in"] = True
-    return find_account(call, handle) or add_account(call, handle, traits)
-
-
-def add_account(call: Call, handle: str, traits: dict[str, Any]) -> model.Account:
-    """A new person on this instance."""
-    store, family = call.network.store, call.profile.family
-    number = store.snowflake()
-    if family == "gotosocial":
-        number = store.ulid()
-    elif family == "instagram":
-        number = store.graph_id("178")
-    account = model.Account(
-        id=number,
-        instance=call.instance.name,
-        username=handle,
-        display_name=traits.pop("display_name", "") or handle.replace("_", " ").replace(".", " ").title(),
-        created_at=call.now,
-        traits=traits,
-    )
-    store.keep(account)
-    return account
-
-
-def find_account(call: Call, handle: str) -> model.Account | None:
-    """A person of this instance by name."""
-    for one in call.network.store.accounts.values():
-        if one.instance == call.instance.name and one.username == handle:
-            return one
-    return None
+    return accounts.find(call, handle) or accounts.add(call, handle, traits)
 
 
 def show_code(call: Call, code: str) -> wire.Response:
@@ -157,7 +119,7 @@ def _post(call: Call, record: model.Status) -> dict[str, Any]:
         "record": record,
         "author": author,
         "avatar": links.avatar_url(call.instance, author),
-        "url": links.status_url(call.network, record),
+        "url": call.network.url_of(record),
         "at": iso_ms(record.created_at),
         "media": [(one, links.media_url(call.instance, one)) for one in uploads],
         "state": "deleted" if record.deleted_at else record.hidden or "",
@@ -179,8 +141,5 @@ ROUTES: list[Route] = [
     ("GET", r"/", timeline),
     ("GET", r"/@([\w.]+)", profile),
     ("GET", r"/@[\w.]+/(?:statuses/)?([\w-]+)", permalink),
-    ("GET", r"/[\w.]+/p/(\d+\.\d+)", snac_permalink),
-    ("GET", r"/p/[\w.]+/(\d+)", permalink),
-    ("GET", r"/(?:p|reel)/([\w-]+)/", instagram_permalink),
     ("GET", r"/(?!me$|v\d|oauth|api|login|access|refresh|debug)([a-z_][\w.]*)", profile),
 ]

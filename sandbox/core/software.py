@@ -13,9 +13,6 @@ IMAGES = ["image/jpeg", "image/png", "image/gif", "image/heic", "image/heif", "i
 VIDEOS = ["video/webm", "video/mp4", "video/quicktime", "video/ogg"]
 AUDIO = ["audio/wave", "audio/wav", "audio/ogg", "audio/mpeg", "audio/mp3", "audio/flac", "audio/aac"]
 
-PIXELFED_TYPES = (*IMAGES[:3], "image/heic", "image/webp", "image/avif", "video/mp4", "video/mov")
-GOTOSOCIAL_TYPES = (*IMAGES[:3], "image/apng", "image/webp", "image/avif", *VIDEOS[:3])
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:

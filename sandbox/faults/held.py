@@ -5,23 +5,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.core import wire
-from sandbox.core.instance import Call
 from sandbox.faults.switches import Fault
 
 #: Two requests that arrive together both look whether their key is known before either has done its work.
 TOGETHER = Fault(id=0, kind="slow", options={"seconds": 0.1, "when": "inside"})
 
 
+Handle = Callable[[], Awaitable[Any]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
-    call: Call
-    handle: Callable[[], Awaitable[wire.Response]]
+    like: Any
+    faults: dict[str, Fault]
+    handle: Handle
     with_next: bool
-
-    def is_like(self, other: Call) -> bool:
-        mine, theirs = self.call.request, other.request
-        return (mine.method, mine.path, self.call.account) == (theirs.method, theirs.path, other.account)
 
 
 class Held:
@@ -34,9 +32,9 @@ class Held:
     def __len__(self) -> int:
         return len(self._all)
 
-    def hold(self, call: Call, handle: Callable[[], Awaitable[wire.Response]], fault: Fault) -> None:
-        """Until it is let go, the next one like it comes, or `seconds` are over."""
-        held = _Held(call, handle, bool(fault.option("with_next", False)))
+    def hold(self, like: Any, faults: dict[str, Fault], handle: Handle, fault: Fault) -> None:
+        """Until it is let go, the next one that is `like` it comes, or `seconds` are over. `faults` bend it then."""
+        held = _Held(like, faults, handle, bool(fault.option("with_next", False)))
         self._all.append(held)
         if (seconds := fault.option("seconds")) is not None:
             asyncio.get_running_loop().call_later(float(seconds), self._release, held)
@@ -45,10 +43,10 @@ class Held:
         """All of them, now."""
         return [task for held in list(self._all) if (task := self._release(held))]
 
-    def arrive_with(self, call: Call) -> None:
+    def arrive_with(self, like: Any, faults: dict[str, Fault]) -> None:
         """What waited for a request like this one goes on beside it, in the same instant."""
-        for held in [one for one in self._all if one.with_next and one.is_like(call)]:
-            held.call.faults["slow"] = call.faults["slow"] = TOGETHER
+        for held in [one for one in self._all if one.with_next and one.like == like]:
+            held.faults["slow"] = faults["slow"] = TOGETHER
             self._release(held)
 
     def _release(self, held: _Held) -> asyncio.Task[Any] | None:

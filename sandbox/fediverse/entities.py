@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from sandbox.core import links, model
+from sandbox.core.call import Call
 from sandbox.core.clock import iso_day, iso_ms
-from sandbox.core.instance import Call
 from sandbox.core.media import BLURHASH
 
 URL = re.compile(r"https?://[^\s<>\"]+")
@@ -17,7 +17,7 @@ def account(call: Call, who: model.Account) -> dict[str, Any]:
     """An Account."""
     instance, posts = call.instance, call.network.store.by_account.get(who.id, [])
     visible = [post for post in posts if post.deleted_at is None and post.hidden is None]
-    avatar, page = links.avatar_url(instance, who), links.profile_url(instance, who)
+    avatar, page = links.avatar_url(instance, who), call.family.profile_url(instance, who)
     newer: dict[str, Any] = {"noindex": False} if call.profile.family == "mastodon" else {}
     if is_newer(call):
         newer = {"uri": call.url(f"/users/{who.username}")}
@@ -95,7 +95,7 @@ def status(call: Call, record: model.Status, source: bool = False) -> dict[str, 
     store = call.network.store
     author = store.accounts[record.account_id]
     parent = store.statuses.get(record.in_reply_to_id or "")
-    page = links.status_url(call.network, record)
+    page = call.network.url_of(record)
     body: dict[str, Any] = {
         "id": record.id,
         "created_at": iso_ms(record.created_at),

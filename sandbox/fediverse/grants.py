@@ -11,7 +11,7 @@ import secrets
 from typing import NoReturn
 
 from sandbox.core import model, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 
 YEAR_S = 365 * 86400
 PIXELFED_SCOPES = {"read", "write", "follow", "push", "admin:read", "admin:write"}

@@ -3,7 +3,7 @@
 import asyncio
 
 from sandbox.core import model, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 from sandbox.fediverse import entities
 
 

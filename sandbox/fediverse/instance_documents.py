@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sandbox.core import pages, wire
-from sandbox.core.instance import Call, Route
+from sandbox.core import accounts, pages, wire
+from sandbox.core.call import Call
+from sandbox.core.family import Route
 from sandbox.fediverse import entities
 from sandbox.fediverse.oauth import VAPID
 
@@ -19,7 +20,7 @@ async def nodeinfo_links(call: Call) -> wire.Response:
 async def webfinger(call: Call) -> wire.Response:
     """GET /.well-known/webfinger?resource=acct:…: the handle as the rest of the network knows it"""
     name, _, domain = call.params.text("resource").removeprefix("acct:").partition("@")
-    account = pages.find_account(call, name)
+    account = accounts.find(call, name)
     if account is None or domain not in (call.instance.domain, call.profile.account_domain):
         return pages.not_found(call)
     subject = f"acct:{account.username}@{call.profile.account_domain or call.instance.domain}"

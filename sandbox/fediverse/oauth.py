@@ -4,7 +4,8 @@ import secrets
 import urllib.parse
 
 from sandbox.core import model, pages, wire
-from sandbox.core.instance import Call, Route
+from sandbox.core.call import Call
+from sandbox.core.family import Route
 from sandbox.fediverse import grants
 
 OOB = "urn:ietf:wg:oauth:2.0:oob"
@@ -15,7 +16,7 @@ VAPID = "BAhxXyHfAoMqrZECjRI56F5QrE4ynVlkZFMdKSpTIsWRNoWUVgut-Bnz2xsMSwiN4AF0b4I
 async def register(call: Call) -> wire.Response:
     """POST /api/v1/apps"""
     family, given = call.profile.family, call.params
-    window = call.network.limits.count(call, "apps", call.request.peer, 5, 600)
+    window = call.network.limits.count(call.instance, "apps", call.request.peer, 5, 600)
     if window.over:
         raise wire.Answer(wire.as_json({"error": "Too many requests"}, 429))
     name = given.text("client_name").strip()

@@ -12,9 +12,9 @@ from typing import NoReturn
 
 import regex
 
-from sandbox.core import links, model, wire
+from sandbox.core import model, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import from_iso, iso_ms
-from sandbox.core.instance import Call
 from sandbox.fediverse import entities, idempotency, uploads
 
 VISIBILITIES = ("public", "unlisted", "private", "direct")
@@ -102,7 +102,9 @@ def _identity(call: Call, author: model.Account) -> tuple[str, dict[str, str]]:
         return f"{head[:8]}-{head[8:]}-7{tail[:3]}-8{tail[3]}00-{secrets.token_hex(6)}", {}
     if call.profile.ids == "snac":  # the second is made to grow: real ids of one second are in any order
         stamp = f"{(number >> 16) / 1000:.3f}{number % 1000:03d}"
-        digest = hashlib.md5(links.snac_url(call.instance, author, stamp).encode(), usedforsecurity=False)
+        digest = hashlib.md5(
+            f"{call.family.profile_url(call.instance, author)}/p/{stamp}".encode(), usedforsecurity=False
+        )
         return f"{store.second():010d}{digest.hexdigest()}", {"stamp": stamp}
     return str(number), {}
 

@@ -4,7 +4,7 @@ import email.utils
 import urllib.parse
 
 from sandbox.core import model, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 from sandbox.fediverse import entities
 
 

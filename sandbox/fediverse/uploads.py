@@ -4,7 +4,7 @@ import hashlib
 from typing import NoReturn
 
 from sandbox.core import media, model, params, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 from sandbox.core.software import Profile
 from sandbox.fediverse import entities
 

@@ -4,11 +4,17 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from sandbox.core import media, model, wire
+from sandbox.core import media, model, rate_limits, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import from_iso, iso_ms
-from sandbox.core.instance import Call, Handler, Route
-from sandbox.fediverse import entities, grants, instance_documents, oauth, statuses, timeline, uploads
+from sandbox.core.family import Family, Handler, Route
+from sandbox.core.instance import Instance
+from sandbox.core.software import IMAGES, VIDEOS, Profile
+from sandbox.core.store import Store
+from sandbox.faults.switches import Fault
+from sandbox.fediverse import connections, entities, grants, instance_documents, oauth, statuses, timeline, uploads
 
+_TYPES = (*IMAGES[:3], "image/apng", "image/webp", "image/avif", *VIDEOS[:3], "audio/mpeg", "audio/flac", "audio/ogg")
 _FORMS = ("application/json", "application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -41,7 +47,7 @@ def check_client(call: Call) -> None:
     if "json" not in accept and "*/*" not in accept and "application/*" not in accept:
         refuse(406, "Not Acceptable: no format can be offered for requested media type(s)")
     if call.profile.rate_limits != "off":
-        window = call.network.limits.count(call, "calls", call.request.peer, 300, 300)
+        window = call.network.limits.count(call.instance, "calls", call.request.peer, 300, 300)
         call.headers += [
             ("X-RateLimit-Limit", str(window.limit)),
             ("X-RateLimit-Remaining", str(window.remaining)),
@@ -243,6 +249,40 @@ def _me(call: Call) -> model.Account:
     return call.account
 
 
+def status_url(instance: Instance, account: model.Account, status: model.Status) -> str:
+    """/@wren/statuses/01KAV…"""
+    return f"{instance.url}/@{account.username}/statuses/{status.id}"
+
+
+def usual_profile(software: str, version: str | None) -> Profile:
+    """GoToSocial 0.20."""
+    return Profile(
+        family="gotosocial",
+        software="gotosocial",
+        version=version or "0.20.0+git-57cb4fe",
+        max_characters=5000,
+        max_media=6,
+        url_length=25,
+        counting="codepoints",
+        description_limit=5000,
+        image_bytes=40 * 1024 * 1024,
+        video_bytes=40 * 1024 * 1024,
+        image_pixels=2_147_483_647,
+        video_pixels=2_147_483_647,
+        mime_types=_TYPES,
+        poll_options=6,
+        media_guard=True,
+        media_processing_s=0.0,
+        async_media=False,
+    )
+
+
+def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
+    """Its 429."""
+    headers = rate_limits.spent(300, iso_ms(call.now + seconds))
+    return wire.as_json({"error": "rate limit reached"}, int(fault.option("status", 429)), headers)
+
+
 ROUTES: list[Route] = [
     *oauth.ROUTES,
     ("POST", r"/oauth/revoke", oauth.revoke),
@@ -257,3 +297,15 @@ ROUTES: list[Route] = [
     ("GET", r"/api/v1/statuses/(\w+)/source", show_source),
     ("GET", r"/api/v1/accounts/(\w+)/statuses", account_statuses),
 ]
+
+
+FAMILY = Family(
+    routes=ROUTES,
+    missing=missing,
+    software={"gotosocial": usual_profile},
+    scopes=("profile", "read:accounts", "read:statuses", "write:media", "write:statuses"),
+    connect=connections.connect,
+    account_id=Store.ulid,
+    status_url=status_url,
+    limited=limited,
+)

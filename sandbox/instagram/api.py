@@ -6,12 +6,25 @@ The commit point is `publish`; what lies before it is in containers.py, how to g
 import time
 from typing import Any
 
-from sandbox.core import links, model, wire
+from sandbox.core import links, model, pages, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import iso_graph
-from sandbox.core.instance import Call, Handler, Route
-from sandbox.instagram import containers, facebook_login, graph, instagram_login
+from sandbox.core.family import Family, Handler, Route
+from sandbox.core.software import Profile
+from sandbox.instagram import (
+    callbacks,
+    connections,
+    containers,
+    facebook_login,
+    graph,
+    instagram_login,
+    permalinks,
+    tokens,
+)
 
 _MEDIA_FIELDS = "id"
+_CONSENT = """<label>Kind of account <select name="account_type"><option value="BUSINESS">Business</option>
+<option value="MEDIA_CREATOR">Creator</option><option value="PERSONAL">Personal (cannot publish)</option></select></label>"""
 
 
 async def me(call: Call) -> wire.Response:
@@ -26,7 +39,7 @@ async def me(call: Call) -> wire.Response:
 async def create_container(call: Call, account_id: str) -> wire.Response:
     """POST /{ig-id}/media"""
     token = graph.check_token(call)
-    graph.check_permission(call, token, instagram_login.publish_permission(token))
+    graph.check_permission(call, token, tokens.publish_permission(token))
     account = graph.account_of(call, token, account_id)
     _check_professional(account)
     return await containers.create(call, account)
@@ -35,7 +48,7 @@ async def create_container(call: Call, account_id: str) -> wire.Response:
 async def publish(call: Call, account_id: str) -> wire.Response:
     """POST /{ig-id}/media_publish: the commit point"""
     token = graph.check_token(call)
-    graph.check_permission(call, token, instagram_login.publish_permission(token))
+    graph.check_permission(call, token, tokens.publish_permission(token))
     account = graph.account_of(call, token, account_id)
     container = _publishable(call, account)
     await call.pause()
@@ -203,8 +216,8 @@ def _media_fields(call: Call, record: model.Status) -> dict[str, Any]:
         "ig_id": record.id,
         "caption": record.text or None,
         "alt_text": uploads[0].description if len(uploads) == 1 else None,
-        "permalink": links.status_url(call.network, record),
-        "shortcode": links.shortcode(record.id),
+        "permalink": call.network.url_of(record),
+        "shortcode": permalinks.shortcode(record.id),
         "timestamp": iso_graph(record.created_at),
         "media_type": record.details["media_type"],
         "media_product_type": record.details["media_product_type"],
@@ -250,6 +263,29 @@ def _everywhere(method: str, path: str, handler: Handler) -> Route:
     return method, r"(?:/v\d+\.\d+)?" + path, handler
 
 
+async def permalink(call: Call, code: str) -> wire.Response:
+    """GET /p/CODE/ and /reel/CODE/"""
+    return await pages.permalink(call, permalinks.from_shortcode(code))
+
+
+def usual_profile(software: str, version: str | None) -> Profile:
+    """Instagram, by the Graph API's version."""
+    return Profile(
+        family="instagram",
+        software="instagram",
+        version=version or "v25.0",
+        max_characters=2200,
+        max_media=10,
+        counting="codepoints",
+        description_limit=1000,
+        image_bytes=8 * 1024 * 1024,
+        video_bytes=300 * 1024 * 1024,
+        mime_types=("image/jpeg", "video/mp4", "video/quicktime"),
+        media_processing_s=2.0,
+        nodeinfo=False,
+    )
+
+
 ROUTES: list[Route] = [
     ("GET", r"/oauth/authorize", instagram_login.authorize),
     ("POST", r"/oauth/authorize", instagram_login.decide),
@@ -270,4 +306,20 @@ ROUTES: list[Route] = [
     _everywhere("GET", r"/(\d+|me)/stories", list_stories),
     _everywhere("GET", r"/(\d+)", show),
     _everywhere("DELETE", r"/(\d+)", delete),
+    ("GET", r"/(?:p|reel)/([\w-]+)/", permalink),
 ]
+
+
+FAMILY = Family(
+    routes=ROUTES,
+    missing=missing,
+    software={"instagram": usual_profile},
+    connect=connections.connect,
+    account_id=lambda store: store.graph_id("178"),
+    profile_url=permalinks.profile_url,
+    status_url=permalinks.status_url,
+    limited=graph.limited,
+    answers={"graph_error": graph.failed},
+    consent=_CONSENT,
+    control=callbacks.ROUTES,
+)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from sandbox.core import media, model, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 from sandbox.instagram import graph
 
 LIFE_S = 24 * 3600

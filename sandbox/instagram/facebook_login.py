@@ -3,8 +3,8 @@
 from typing import Any
 
 from sandbox.core import links, model, wire
-from sandbox.core.instance import Call
-from sandbox.instagram import graph, instagram_login
+from sandbox.core.call import Call
+from sandbox.instagram import graph, tokens
 
 
 async def access_token(call: Call) -> wire.Response:
@@ -18,16 +18,12 @@ async def access_token(call: Call) -> wire.Response:
         old = call.network.store.tokens.get(given.text("fb_exchange_token"))
         if old is None or old.revoked or (old.expires_at or 0) <= call.now:
             graph.refuse(190, 463, "Error validating access token: Session has expired.")
-        token = instagram_login.issue(
-            call, "facebook", old.account_ids, old.scopes, old.client_id, instagram_login.LONG_S
-        )
+        token = tokens.issue(call, "facebook", old.account_ids, old.scopes, old.client_id, tokens.LONG_S)
     else:
-        code = instagram_login.redeem(call)
+        code = tokens.redeem(call)
         if code is None:
             graph.refuse(100, 36009, "This authorization code has been used.")
-        token = instagram_login.issue(
-            call, "facebook", code.account_ids, code.scopes, code.client_id, instagram_login.SHORT_S
-        )
+        token = tokens.issue(call, "facebook", code.account_ids, code.scopes, code.client_id, tokens.SHORT_S)
     body = {"access_token": token.id, "token_type": "bearer"}
     return wire.as_json({**body, "expires_in": round((token.expires_at or 0) - call.now)})
 
@@ -83,7 +79,7 @@ def page_id(account_id: str) -> str:
 
 def _page(call: Call, token: model.Token, account_id: str) -> dict[str, Any]:
     account = call.network.store.accounts[account_id]
-    life = None if (token.expires_at or 0) - token.created_at > instagram_login.SHORT_S else instagram_login.SHORT_S
+    life = None if (token.expires_at or 0) - token.created_at > tokens.SHORT_S else tokens.SHORT_S
     own = next(
         (
             one
@@ -92,7 +88,7 @@ def _page(call: Call, token: model.Token, account_id: str) -> dict[str, Any]:
         ),
         None,
     )
-    own = own or instagram_login.issue(call, "page", [account_id], token.scopes, token.client_id, life)
+    own = own or tokens.issue(call, "page", [account_id], token.scopes, token.client_id, life)
     body: dict[str, Any] = {
         "id": page_id(account_id),
         "name": f"{account.display_name} Page",

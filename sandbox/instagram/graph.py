@@ -7,9 +7,9 @@ import json
 from typing import Any, NoReturn
 
 from sandbox.core import model, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import iso_graph
-from sandbox.core.injection import graph_error_body
-from sandbox.core.instance import Call
+from sandbox.faults.switches import Fault
 
 DAY_S = 86400
 _GONE = (
@@ -20,7 +20,39 @@ _GONE = (
 
 def refuse(code: int, subcode: int | None, text: str, status: int = 400, transient: bool = False) -> NoReturn:
     """Stop with a Graph API error."""
-    raise wire.Answer(wire.as_json(graph_error_body(code, subcode, text, transient), status))
+    raise wire.Answer(wire.as_json(error_body(code, subcode, text, transient), status))
+
+
+def error_body(code: int, subcode: int | None, text: str, transient: bool = False) -> dict[str, object]:
+    """`{"error": {...}}` as the Graph API shapes it."""
+    error: dict[str, object] = {"message": text, "type": "OAuthException", "code": code}
+    if subcode is not None:
+        error["error_subcode"] = subcode
+    error |= {"is_transient": transient, "error_user_title": "Sandbox", "error_user_msg": text}
+    return {"error": {**error, "fbtrace_id": "AsandboxTrace00000000000"}}
+
+
+def failed(call: Call, fault: Fault) -> wire.Response:
+    """What the switch `graph_error` answers."""
+    body = error_body(
+        int(fault.option("code", 1)),
+        fault.option("subcode"),
+        fault.option("text", "An unknown error has occurred."),
+        bool(fault.option("transient", False)),
+    )
+    return wire.as_json(body, int(fault.option("status", 400)))
+
+
+def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
+    """Meta's limits come as 400 or 403 with a code; a usage header says when calls work again."""
+    code = int(fault.option("code", 80002))
+    body = error_body(code, fault.option("subcode"), f"(#{code}) Application request limit reached")
+    account = call.account.id if call.account else "0"
+    usage = {"type": "instagram", "call_count": 100, "total_cputime": 25, "total_time": 25}
+    usage["estimated_time_to_regain_access"] = max(round(seconds / 60), 1)
+    headers = [("X-Business-Use-Case-Usage", json.dumps({account: [usage]}))]
+    headers.append(("X-App-Usage", json.dumps({"call_count": 100, "total_cputime": 25, "total_time": 25})))
+    return wire.as_json(body, int(fault.option("status", 400)), headers)
 
 
 def gone(call: Call, key: str) -> NoReturn:

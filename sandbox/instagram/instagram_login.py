@@ -1,24 +1,14 @@
-"""Both ways into Instagram: Instagram Login (a token of its own, refreshable) and Facebook Login (user and
-page tokens).
-"""
+"""Instagram Login, with a refreshable token of its own; its consent page is that of Facebook Login, too."""
 
 import secrets
 import time
 import urllib.parse
 
 from sandbox.core import model, pages, wire
-from sandbox.core.instance import Call
-from sandbox.instagram import facebook_login, graph
+from sandbox.core.call import Call
+from sandbox.instagram import facebook_login, graph, tokens
 
 CODE_TTL_S = 3600
-SHORT_S = 3600
-LONG_S = 5_183_944
-INSTAGRAM_SCOPES = ["instagram_business_basic", "instagram_business_content_publish"]
-
-
-def publish_permission(token: model.Token) -> str:
-    """The permission publishing needs with this kind of token."""
-    return "instagram_content_publish" if token.kind in ("facebook", "page") else INSTAGRAM_SCOPES[1]
 
 
 async def authorize(call: Call) -> wire.Response:
@@ -65,10 +55,10 @@ async def access_token(call: Call) -> wire.Response:
         raise _login_error("Error validating client secret.")
     if given.text("grant_type") != "authorization_code":
         raise _login_error("Invalid grant_type")
-    code = redeem(call)
+    code = tokens.redeem(call)
     if code is None:
         raise _login_error("This authorization code has been used or is invalid")
-    token = issue(call, "short", code.account_ids[:1], code.scopes, profile.app_id, SHORT_S)
+    token = tokens.issue(call, "short", code.account_ids[:1], code.scopes, profile.app_id, tokens.SHORT_S)
     body = {
         "access_token": token.id,
         "user_id": int(token.account_id or 0),
@@ -86,7 +76,7 @@ async def long_token(call: Call) -> wire.Response:
     token = graph.check_token(call)
     if call.params.text("grant_type") != "ig_exchange_token" or token.kind != "short":
         graph.refuse(452, None, "Session key invalid. This could be because the session key has an incorrect format")
-    return _long(call, issue(call, "long", token.account_ids, token.scopes, token.client_id, LONG_S))
+    return _long(call, tokens.issue(call, "long", token.account_ids, token.scopes, token.client_id, tokens.LONG_S))
 
 
 async def refresh(call: Call) -> wire.Response:
@@ -98,29 +88,9 @@ async def refresh(call: Call) -> wire.Response:
         graph.refuse(100, None, "(#100) Invalid grant_type or token")
     if call.now - token.created_at < graph.DAY_S:
         graph.refuse(100, None, "(#100) The access token must be at least 24 hours old to be refreshed")
-    if INSTAGRAM_SCOPES[0] not in token.scopes:
+    if tokens.INSTAGRAM_SCOPES[0] not in token.scopes:
         graph.refuse(10, None, "(#10) Application does not have permission for this action", 403)
-    return _long(call, issue(call, "long", token.account_ids, token.scopes, token.client_id, LONG_S))
-
-
-def issue(
-    call: Call, kind: str, account_ids: list[str], scopes: list[str], client_id: str, life_s: float | None
-) -> model.Token:
-    """A new Graph API token of this kind."""
-    head = "EAA" if kind in ("facebook", "page") else "IGAA"
-    token = model.Token(
-        id=head + secrets.token_hex(70),
-        instance=call.instance.name,
-        kind=kind,
-        client_id=client_id,
-        account_id=account_ids[0] if account_ids else None,
-        account_ids=account_ids,
-        scopes=scopes,
-        created_at=call.now,
-        expires_at=call.now + life_s if life_s else None,
-    )
-    call.network.store.keep(token)
-    return token
+    return _long(call, tokens.issue(call, "long", token.account_ids, token.scopes, token.client_id, tokens.LONG_S))
 
 
 def _check_client(call: Call) -> None:
@@ -133,19 +103,6 @@ def _check_client(call: Call) -> None:
         raise wire.Answer(pages.refusal(call, "Invalid redirect_uri: it is not registered for this app.", 400))
     if given.text("response_type", "code") != "code":
         raise wire.Answer(pages.refusal(call, "Invalid response_type.", 400))
-
-
-def redeem(call: Call) -> model.Code | None:
-    """The code, used up; None when it is unknown, late, used, or another client's."""
-    store, given = call.network.store, call.params
-    code = store.codes.get(given.text("code").removesuffix("#_"))
-    if code is None or code.used or code.expires_at <= call.now or code.instance != call.instance.name:
-        return None
-    if code.client_id != given.text("client_id") or code.redirect_uri != given.text("redirect_uri"):
-        return None
-    code.used = True
-    store.keep(code)
-    return code
 
 
 def _long(call: Call, token: model.Token) -> wire.Response:

@@ -6,11 +6,13 @@ Reads top-down: who may, then accounts, media, statuses. Making a status is in s
 
 from collections.abc import Callable
 
-from sandbox.core import model, pages, wire
+from sandbox.core import model, pages, rate_limits, wire
+from sandbox.core.call import Call
 from sandbox.core.clock import iso_us
-from sandbox.core.instance import Call, Handler, Route
-from sandbox.fediverse import entities, grants, instance_documents, oauth, statuses, timeline, uploads
-from sandbox.mastodon import translations
+from sandbox.core.family import Family, Handler, Route
+from sandbox.faults.switches import Fault
+from sandbox.fediverse import connections, entities, grants, instance_documents, oauth, statuses, timeline, uploads
+from sandbox.mastodon import permalinks, profiles, translations
 
 
 def gate(scope: str, family: str = "calls", member: bool = True) -> Callable[[Handler], Handler]:
@@ -93,7 +95,7 @@ def _count(call: Call, family: str) -> Callable[[], None] | None:
         return None
     limit, period_s = _FAMILIES[family]
     who = call.account.id if call.account else call.request.peer
-    window = call.network.limits.count(call, family, who, limit, period_s)
+    window = call.network.limits.count(call.instance, family, who, limit, period_s)
     shown = [
         ("X-RateLimit-Limit", str(window.limit)),
         ("X-RateLimit-Remaining", str(window.remaining)),
@@ -102,7 +104,7 @@ def _count(call: Call, family: str) -> Callable[[], None] | None:
     call.headers += shown
     if window.over:
         raise error(call, 429, "Too many requests")
-    return (lambda: call.network.limits.undo(call, family, who)) if family == "statuses" else None
+    return (lambda: call.network.limits.undo(call.instance, family, who)) if family == "statuses" else None
 
 
 async def verify_credentials(call: Call) -> wire.Response:
@@ -259,6 +261,18 @@ def _me(call: Call) -> model.Account:
     return call.account
 
 
+async def snac_permalink(call: Call, stamp: str) -> wire.Response:
+    """GET /carol/p/1795815314.999906"""
+    found = next((one for one in call.network.store.statuses.values() if one.details.get("stamp") == stamp), None)
+    return await pages.permalink(call, found.id) if found else pages.not_found(call)
+
+
+def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
+    """Its 429."""
+    headers = rate_limits.spent(300, iso_us(call.now + seconds))
+    return wire.as_json({"error": "Too many requests"}, int(fault.option("status", 429)), headers)
+
+
 ROUTES: list[Route] = [
     *oauth.ROUTES,
     ("POST", r"/oauth/revoke", oauth.revoke),
@@ -278,4 +292,17 @@ ROUTES: list[Route] = [
     ("GET", r"/api/v1/accounts/(\w+)/statuses", account_statuses),
     ("GET", r"/api/v1/accounts/(\w+)", show_account),
     ("GET", r"/api/v1/scheduled_statuses", scheduled_statuses),
+    ("GET", r"/[\w.]+/p/(\d+\.\d+)", snac_permalink),
 ]
+
+
+FAMILY = Family(
+    routes=ROUTES,
+    missing=missing,
+    software=profiles.SOFTWARE,
+    scopes=("profile", "read:accounts", "read:statuses", "write:media", "write:statuses"),
+    connect=connections.connect,
+    profile_url=permalinks.profile_url,
+    status_url=permalinks.status_url,
+    limited=limited,
+)

@@ -1,14 +1,8 @@
-"""What each software and version usually does, as a Profile: limits, idempotency, media, and its oddities."""
+"""What Mastodon and those that speak its API usually do, by version: limits, idempotency, media, and oddities."""
 
-from typing import Any
+from collections.abc import Callable
 
-from sandbox.core.software import GOTOSOCIAL_TYPES, IMAGES, PIXELFED_TYPES, Profile, changed, numbers
-
-
-def profile(software: str, version: str | None = None, **options: Any) -> Profile:
-    """The usual behaviour of a software's version, changed by options (fields of Profile)."""
-    maker = _MAKERS.get(software, _unknown)
-    return changed(maker(software, version), options)
+from sandbox.core.software import IMAGES, Profile, numbers
 
 
 def _mastodon(software: str, version: str | None) -> Profile:
@@ -30,46 +24,6 @@ def _mastodon(software: str, version: str | None) -> Profile:
         media_guard=number >= (4, 3),
         poll_with_media=number >= (4, 6),
         oauth_metadata=number >= (4, 3),
-    )
-
-
-def _pixelfed(software: str, version: str | None) -> Profile:
-    return Profile(
-        family="pixelfed",
-        software="pixelfed",
-        version=version or "0.12.6",
-        counting="codepoints",
-        description_limit=1000,
-        image_bytes=15_000 * 1024,
-        video_bytes=15_000 * 1024,
-        image_pixels=2_073_600,
-        video_pixels=2_073_600,
-        mime_types=PIXELFED_TYPES,
-        poll_options=0,
-        poll_option_chars=0,
-        idempotency="tripwire",
-    )
-
-
-def _gotosocial(software: str, version: str | None) -> Profile:
-    return Profile(
-        family="gotosocial",
-        software="gotosocial",
-        version=version or "0.20.0+git-57cb4fe",
-        max_characters=5000,
-        max_media=6,
-        url_length=25,
-        counting="codepoints",
-        description_limit=5000,
-        image_bytes=40 * 1024 * 1024,
-        video_bytes=40 * 1024 * 1024,
-        image_pixels=2_147_483_647,
-        video_pixels=2_147_483_647,
-        mime_types=(*GOTOSOCIAL_TYPES, "audio/mpeg", "audio/flac", "audio/ogg"),
-        poll_options=6,
-        media_guard=True,
-        media_processing_s=0.0,
-        async_media=False,
     )
 
 
@@ -171,24 +125,8 @@ def _snac(software: str, version: str | None) -> Profile:
     )
 
 
-def _instagram(software: str, version: str | None) -> Profile:
-    return Profile(
-        family="instagram",
-        software="instagram",
-        version=version or "v25.0",
-        max_characters=2200,
-        max_media=10,
-        counting="codepoints",
-        description_limit=1000,
-        image_bytes=8 * 1024 * 1024,
-        video_bytes=300 * 1024 * 1024,
-        mime_types=("image/jpeg", "video/mp4", "video/quicktime"),
-        media_processing_s=2.0,
-        nodeinfo=False,
-    )
-
-
-def _unknown(software: str, version: str | None) -> Profile:
+def unknown(software: str, version: str | None) -> Profile:
+    """Software nobody has heard of, with the API's bare bones."""
     return Profile(
         family="mastodon",
         software=software,
@@ -204,16 +142,13 @@ def _unknown(software: str, version: str | None) -> Profile:
     )
 
 
-_MAKERS = {
+SOFTWARE: dict[str, Callable[[str, str | None], Profile]] = {
     "mastodon": _mastodon,
     "glitch": _mastodon,
     "hometown": _mastodon,
-    "pixelfed": _pixelfed,
-    "gotosocial": _gotosocial,
     "akkoma": _akkoma,
     "pleroma": _akkoma,
     "takahe": _takahe,
     "hollo": _hollo,
     "snac": _snac,
-    "instagram": _instagram,
 }

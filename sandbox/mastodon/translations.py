@@ -5,7 +5,7 @@ client.
 import json
 
 from sandbox.core import wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 
 _TRANSLATIONS = {
     "de": {

@@ -7,10 +7,17 @@ rotate.
 
 from collections.abc import Callable
 
-from sandbox.core import media, model, pages, wire
-from sandbox.core.instance import Call, Handler, Route
-from sandbox.fediverse import entities, grants, instance_documents, oauth, timeline, uploads
+from sandbox.core import media, model, pages, rate_limits, wire
+from sandbox.core.call import Call
+from sandbox.core.family import Family, Handler, Route
+from sandbox.core.instance import Instance
+from sandbox.core.software import IMAGES, Profile
+from sandbox.faults.switches import Fault
+from sandbox.fediverse import connections, entities, grants, instance_documents, oauth, timeline, uploads
 from sandbox.pixelfed import posts
+
+_CONSENT = """<label><input type="checkbox" name="never_logged_in" value="1">
+has never opened the web page (publishing will do nothing)</label>"""
 
 
 def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[Handler], Handler]:
@@ -164,7 +171,7 @@ def _upload(call: Call, key: str) -> model.Upload:
 def _throttle(call: Call, family: str, limit: int, period_s: int) -> None:
     if call.profile.rate_limits == "off":
         return
-    window = call.network.limits.count(call, family, _me(call).id, limit, period_s)
+    window = call.network.limits.count(call.instance, family, _me(call).id, limit, period_s)
     call.headers += [
         ("X-RateLimit-Limit", str(window.limit)),
         ("X-RateLimit-Remaining", str(window.remaining)),
@@ -180,6 +187,41 @@ def _me(call: Call) -> model.Account:
     return call.account
 
 
+def profile_url(instance: Instance, account: model.Account) -> str:
+    """/wren"""
+    return f"{instance.url}/{account.username}"
+
+
+def status_url(instance: Instance, account: model.Account, status: model.Status) -> str:
+    """/p/wren/117020574470656417"""
+    return f"{instance.url}/p/{account.username}/{status.id}"
+
+
+def usual_profile(software: str, version: str | None) -> Profile:
+    """Pixelfed 0.12."""
+    return Profile(
+        family="pixelfed",
+        software="pixelfed",
+        version=version or "0.12.6",
+        counting="codepoints",
+        description_limit=1000,
+        image_bytes=15_000 * 1024,
+        video_bytes=15_000 * 1024,
+        image_pixels=2_073_600,
+        video_pixels=2_073_600,
+        mime_types=(*IMAGES[:3], "image/heic", "image/webp", "image/avif", "video/mp4", "video/mov"),
+        poll_options=0,
+        poll_option_chars=0,
+        idempotency="tripwire",
+    )
+
+
+def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
+    """Its 429."""
+    headers = [("Retry-After", f"{seconds:.0f}"), *rate_limits.spent(60, f"{call.now + seconds:.0f}")]
+    return wire.as_json({"error": "Too Many Attempts."}, int(fault.option("status", 429)), headers)
+
+
 ROUTES: list[Route] = [
     *oauth.ROUTES,
     *instance_documents.ROUTES,
@@ -193,4 +235,18 @@ ROUTES: list[Route] = [
     ("GET", r"/api/v1/statuses/(\w+)", show_status),
     ("DELETE", r"/api/v1/statuses/(\w+)", delete_status),
     ("GET", r"/api/v1/accounts/(\w+)/statuses", account_statuses),
+    ("GET", r"/p/[\w.]+/(\d+)", pages.permalink),
 ]
+
+
+FAMILY = Family(
+    routes=ROUTES,
+    missing=missing,
+    software={"pixelfed": usual_profile},
+    scopes=("read", "write"),
+    connect=connections.connect,
+    profile_url=profile_url,
+    status_url=status_url,
+    limited=limited,
+    consent=_CONSENT,
+)

@@ -5,7 +5,7 @@ import time
 from typing import Any, NoReturn
 
 from sandbox.core import links, model, wire
-from sandbox.core.instance import Call
+from sandbox.core.call import Call
 from sandbox.fediverse import entities, idempotency, statuses, uploads
 
 UPLOAD_S = 2 * 3600

@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).parents[2]
 DOCUMENT = (CHECKOUT / "docs" / "architecture.md").read_text()
 ROOMS = sorted(
     path.parent
-    for package in ("postflow", "web")
+    for package in ("postflow", "web", "sandbox")
     for path in (CHECKOUT / package).glob("*/__init__.py")
     if path.parent.name != "platforms"
 )

@@ -30,14 +30,13 @@ def test_the_children_get_settings_they_accept(tmp_path: Path):
 
 
 def test_the_sandboxes_instagram_is_where_and_who_dev_says(tmp_path: Path):
-    from sandbox import server
-    from sandbox.mastodon import profiles
+    from sandbox import registry
 
-    names = [name for name, *_ in server.DEFAULTS]
+    names = [name for name, *_ in registry.DEFAULTS]
     ours = command.settings(tmp_path, "postgresql://x/y", 8000, 8900)
     assert ours["POSTFLOW_INSTAGRAM_URL"].endswith(str(8900 + 1 + names.index("instagram")))
     assert len(ours["POSTFLOW_ALLOWED_PRIVATE"].split()) == 2 * (1 + len(names))
-    profile = profiles.profile("instagram")
+    profile = registry.profile("instagram")
     assert ours["POSTFLOW_INSTAGRAM_APP_ID"] == profile.app_id
     assert ours["POSTFLOW_INSTAGRAM_APP_SECRET"] == profile.app_secret
     assert ours["POSTFLOW_FACEBOOK_APP_ID"] == profile.facebook_app_id

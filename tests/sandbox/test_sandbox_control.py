@@ -12,10 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox import Sandbox
+from sandbox import Sandbox, registry
 from sandbox.core import software
 from sandbox.faults import switches
-from sandbox.mastodon import profiles
 from tests.patience import PATIENCE_S
 
 
@@ -194,5 +193,5 @@ def test_the_manual_names_every_switch_every_option_and_every_software():
     manual = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
     kinds = switches.ANSWERS | switches.TIMING | switches.INSIDE
     fields = {field.name for field in dataclasses.fields(software.Profile)} - {"family", "software", "version"}
-    missing = {name for name in kinds | fields | switches.STYLES | set(profiles._MAKERS) if name not in manual}
+    missing = {name for name in kinds | fields | switches.STYLES | set(registry.SOFTWARE) if name not in manual}
     assert missing == set()

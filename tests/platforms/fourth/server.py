@@ -11,14 +11,15 @@ from typing import Any, NoReturn
 
 from sandbox import Sandbox
 from sandbox.core import media, model, wire
-from sandbox.core.instance import Call, Route
-from sandbox.fediverse import statuses, uploads
+from sandbox.core.call import Call
+from sandbox.core.family import Family, Route
+from sandbox.fediverse import connections, statuses, uploads
 
 POST = "app.bsky.feed.post"
 
 
 def teach(sandbox: Sandbox) -> None:
-    sandbox.network.learn("bluesky", ROUTES, missing)
+    sandbox.network.families["bluesky"] = Family(routes=ROUTES, missing=missing, connect=connections.connect)
 
 
 async def describe(call: Call) -> wire.Response:
