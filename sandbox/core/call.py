@@ -38,6 +38,12 @@ class Call:
         return self.network.families[self.profile.family]
 
     @property
+    def me(self) -> model.Account:
+        """Whose token it is, once that has been checked."""
+        assert self.account is not None, "the token is checked before"
+        return self.account
+
+    @property
     def now(self) -> float:
         """The sandbox's clock."""
         return self.network.clock.now()

@@ -66,6 +66,10 @@ class Token:
     refresh_expires_at: float | None = None
     revoked: bool = False
 
+    def is_dead(self, now: float) -> bool:
+        """Revoked, or expired by then."""
+        return self.revoked or (self.expires_at is not None and self.expires_at <= now)
+
 
 @dataclass(slots=True, kw_only=True)
 class Upload:

@@ -52,10 +52,7 @@ class Window:
     over: bool
 
 
-def spent(limit: int, reset: str) -> list[tuple[str, str]]:
-    """The headers of a window with nothing left in it, in the manner of the Mastodon family."""
-    return [
-        ("X-RateLimit-Limit", str(limit)),
-        ("X-RateLimit-Remaining", "0"),
-        ("X-RateLimit-Reset", reset),
-    ]
+def headers(limit: int, remaining: int, reset: str) -> list[tuple[str, str]]:
+    """Where a window stands, as the Mastodon family tells it."""
+    told = {"Limit": limit, "Remaining": remaining, "Reset": reset}
+    return [(f"X-RateLimit-{name}", str(value)) for name, value in told.items()]

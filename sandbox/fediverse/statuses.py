@@ -26,7 +26,7 @@ async def create(call: Call) -> wire.Response:
     """POST /api/v1/statuses, with the caller's token and scope already checked."""
     if call.malformed:
         return wire.Response(400, b"", "text/html; charset=UTF-8")
-    key, author = call.request.headers.get("idempotency-key"), _author(call)
+    key, author = call.request.headers.get("idempotency-key"), call.me
     repeat = idempotency.recall(call, author, key)
     if repeat is not None:
         return repeat
@@ -258,8 +258,3 @@ def _language(call: Call, author: model.Account) -> str | None:
 def _exists(call: Call, key: str) -> bool:
     parent = call.network.store.statuses.get(key)
     return parent is not None and parent.instance == call.instance.name and parent.deleted_at is None
-
-
-def _author(call: Call) -> model.Account:
-    assert call.account is not None, "the token was checked before"
-    return call.account

@@ -100,4 +100,4 @@ def _living(call: Call, key: str) -> model.Status | None:
 
 def _dead(call: Call) -> bool:
     token = call.token
-    return token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now)
+    return token is None or token.is_dead(call.now)

@@ -37,8 +37,7 @@ def accept(call: Call) -> model.Upload:
 
 def keep(call: Call, body: bytes, seen: media.Look, description: str | None, key: str = "") -> model.Upload:
     """Store an accepted file; what needs processing is ready later."""
-    store, author = call.network.store, call.account
-    assert author is not None, "the token was checked before"
+    store, author = call.network.store, call.me
     upload = model.Upload(
         id=key or store.snowflake(),
         instance=call.instance.name,

@@ -48,11 +48,7 @@ def check_client(call: Call) -> None:
         refuse(406, "Not Acceptable: no format can be offered for requested media type(s)")
     if call.profile.rate_limits != "off":
         window = call.network.limits.count(call.instance, "calls", call.request.peer, 300, 300)
-        call.headers += [
-            ("X-RateLimit-Limit", str(window.limit)),
-            ("X-RateLimit-Remaining", str(window.remaining)),
-            ("X-RateLimit-Reset", iso_ms(window.resets_at)),
-        ]
+        call.headers += rate_limits.headers(window.limit, window.remaining, iso_ms(window.resets_at))
         if window.over:
             refuse(429, "rate limit reached")
 
@@ -60,7 +56,7 @@ def check_client(call: Call) -> None:
 @gate("profile|read:accounts")
 async def verify_credentials(call: Call) -> wire.Response:
     """GET /api/v1/accounts/verify_credentials"""
-    return wire.as_json(entities.credentials(call, _me(call)))
+    return wire.as_json(entities.credentials(call, call.me))
 
 
 @gate("write:media")
@@ -107,7 +103,7 @@ async def create_status(call: Call) -> wire.Response:
     """POST /api/v1/statuses; the Idempotency-Key is not looked at"""
     try:
         _check(call)
-        draft = statuses.compose(call, _me(call), call.request.headers.get("idempotency-key"))
+        draft = statuses.compose(call, call.me, call.request.headers.get("idempotency-key"))
     except wire.Answer as refusal:
         raise _translated(refusal) from refusal
     draft.id = call.network.store.ulid()
@@ -185,7 +181,7 @@ def refuse(code: int, text: str) -> NoReturn:
 
 def _check_token(call: Call, scope: str) -> None:
     token = call.token
-    if token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now):
+    if token is None or token.is_dead(call.now):
         refuse(401, "Unauthorized: token not supplied")
     if call.account is None:
         refuse(401, "Unauthorized: user not supplied or not authorized")
@@ -201,7 +197,7 @@ def _check(call: Call) -> None:
         refuse(400, f"Bad Request: media files exceed max count ({profile.max_media})")
     for key in keys:
         upload = store.uploads.get(key)
-        if upload is None or upload.deleted or upload.account_id != _me(call).id:
+        if upload is None or upload.deleted or upload.account_id != call.me.id:
             refuse(400, f"Bad Request: media not found: {key}")
         if upload.status_id is not None:
             refuse(400, f"Bad Request: media already attached to status: {key}")
@@ -244,11 +240,6 @@ def _upload(call: Call, key: str) -> model.Upload:
     return found
 
 
-def _me(call: Call) -> model.Account:
-    assert call.account is not None, "checked by the gate"
-    return call.account
-
-
 def status_url(instance: Instance, account: model.Account, status: model.Status) -> str:
     """/@wren/statuses/01KAV…"""
     return f"{instance.url}/@{account.username}/statuses/{status.id}"
@@ -279,7 +270,7 @@ def usual_profile(software: str, version: str | None) -> Profile:
 
 def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
     """Its 429."""
-    headers = rate_limits.spent(300, iso_ms(call.now + seconds))
+    headers = rate_limits.headers(300, 0, iso_ms(call.now + seconds))
     return wire.as_json({"error": "rate limit reached"}, int(fault.option("status", 429)), headers)
 
 

@@ -37,7 +37,7 @@ def check_token(call: Call, scope: str, member: bool = True) -> None:
     person.
     """
     token = call.token
-    if token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now):
+    if token is None or token.is_dead(call.now):
         if call.profile.dead_token != "doorkeeper":
             raise wire.Answer(_DEAD[call.profile.dead_token](call.request.path))
         text = "The access token is invalid"
@@ -96,11 +96,7 @@ def _count(call: Call, family: str) -> Callable[[], None] | None:
     limit, period_s = _FAMILIES[family]
     who = call.account.id if call.account else call.request.peer
     window = call.network.limits.count(call.instance, family, who, limit, period_s)
-    shown = [
-        ("X-RateLimit-Limit", str(window.limit)),
-        ("X-RateLimit-Remaining", str(window.remaining)),
-        ("X-RateLimit-Reset", iso_us(window.resets_at + call.now % 1)),
-    ]
+    shown = rate_limits.headers(window.limit, window.remaining, iso_us(window.resets_at + call.now % 1))
     call.headers += shown
     if window.over:
         raise error(call, 429, "Too many requests")
@@ -113,7 +109,7 @@ async def verify_credentials(call: Call) -> wire.Response:
 
 
 async def _verify_credentials(call: Call) -> wire.Response:
-    return wire.as_json(entities.credentials(call, _me(call)))
+    return wire.as_json(entities.credentials(call, call.me))
 
 
 async def verify_app(call: Call) -> wire.Response:
@@ -240,7 +236,7 @@ async def show_account(call: Call, account_id: str) -> wire.Response:
 @gate("read:statuses")
 async def scheduled_statuses(call: Call) -> wire.Response:
     """GET /api/v1/scheduled_statuses"""
-    queued = [one for one in call.network.store.by_account.get(_me(call).id, []) if one.hidden == "scheduled"]
+    queued = [one for one in call.network.store.by_account.get(call.me.id, []) if one.hidden == "scheduled"]
     return wire.as_json([statuses.scheduled(call, one) for one in queued])
 
 
@@ -256,11 +252,6 @@ def _upload(call: Call, key: str) -> model.Upload:
     return found
 
 
-def _me(call: Call) -> model.Account:
-    assert call.account is not None, "checked by the gate"
-    return call.account
-
-
 async def snac_permalink(call: Call, stamp: str) -> wire.Response:
     """GET /carol/p/1795815314.999906"""
     found = next((one for one in call.network.store.statuses.values() if one.details.get("stamp") == stamp), None)
@@ -269,7 +260,7 @@ async def snac_permalink(call: Call, stamp: str) -> wire.Response:
 
 def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
     """Its 429."""
-    headers = rate_limits.spent(300, iso_us(call.now + seconds))
+    headers = rate_limits.headers(300, 0, iso_us(call.now + seconds))
     return wire.as_json({"error": "Too many requests"}, int(fault.option("status", 429)), headers)
 
 

@@ -28,7 +28,7 @@ def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[
             if "json" not in call.request.headers.get("accept", ""):
                 return wire.redirect(call.url("/login"))
             token = call.token
-            dead = token is None or token.revoked or (token.expires_at is not None and token.expires_at <= call.now)
+            dead = token is None or token.is_dead(call.now)
             if token is None or dead or call.account is None:
                 return wire.as_json({"error": "Unauthenticated."}, 500)
             if call.fault("permission_missing") or not grants.allows(token.scopes, scope):
@@ -45,7 +45,7 @@ def gate(scope: str, throttle: tuple[str, int, int] | None = None) -> Callable[[
 @gate("read")
 async def verify_credentials(call: Call) -> wire.Response:
     """GET /api/v1/accounts/verify_credentials"""
-    return wire.as_json(entities.credentials(call, _me(call)))
+    return wire.as_json(entities.credentials(call, call.me))
 
 
 @gate("write", ("media", 1250, 86400))
@@ -81,7 +81,7 @@ async def change_media(call: Call, key: str) -> wire.Response:
 @gate("write", ("statuses", 1000, 86400))
 async def create_status(call: Call) -> wire.Response:
     """POST /api/v1/statuses"""
-    return await posts.create(call, _me(call))
+    return await posts.create(call, call.me)
 
 
 @gate("read")
@@ -141,7 +141,7 @@ async def missing(call: Call) -> wire.Response:
 
 def _accept(call: Call) -> model.Upload | None:
     """None for a person who never opened the web app: 200 with `[]`, and nothing was kept."""
-    if _me(call).traits.get("never_logged_in"):
+    if call.me.traits.get("never_logged_in"):
         return None
     file, profile = call.params.files.get("file"), call.profile
     if file is None:
@@ -171,7 +171,7 @@ def _upload(call: Call, key: str) -> model.Upload:
 def _throttle(call: Call, family: str, limit: int, period_s: int) -> None:
     if call.profile.rate_limits == "off":
         return
-    window = call.network.limits.count(call.instance, family, _me(call).id, limit, period_s)
+    window = call.network.limits.count(call.instance, family, call.me.id, limit, period_s)
     call.headers += [
         ("X-RateLimit-Limit", str(window.limit)),
         ("X-RateLimit-Remaining", str(window.remaining)),
@@ -180,11 +180,6 @@ def _throttle(call: Call, family: str, limit: int, period_s: int) -> None:
         wait = max(round(window.resets_at - call.now), 1)
         headers = [("Retry-After", str(wait)), ("X-RateLimit-Reset", f"{window.resets_at:.0f}")]
         raise wire.Answer(wire.as_json({"error": "Too Many Attempts."}, 429, headers))
-
-
-def _me(call: Call) -> model.Account:
-    assert call.account is not None, "checked by the gate"
-    return call.account
 
 
 def profile_url(instance: Instance, account: model.Account) -> str:
@@ -218,7 +213,7 @@ def usual_profile(software: str, version: str | None) -> Profile:
 
 def limited(call: Call, fault: Fault, seconds: float) -> wire.Response:
     """Its 429."""
-    headers = [("Retry-After", f"{seconds:.0f}"), *rate_limits.spent(60, f"{call.now + seconds:.0f}")]
+    headers = [("Retry-After", f"{seconds:.0f}"), *rate_limits.headers(60, 0, f"{call.now + seconds:.0f}")]
     return wire.as_json({"error": "Too Many Attempts."}, int(fault.option("status", 429)), headers)
 
 
