@@ -87,6 +87,9 @@ def _unschedule(conn: Connection, user_id: int, post: Post, revision: int | None
     deliveries.forget(conn, [part.id for part in parts])
 
 
+_OUT_OF_ITS_OWN = "On one of these accounts a part of it has become a post of its own, and would be out twice. Take that account off here."
+
+
 def edit(
     conn: Connection,
     user_id: int,
@@ -103,6 +106,8 @@ def edit(
     _still_here(rows, "changed")
     preflight.refuse(conn, user_id, new, now=now)
     chosen = set(new.account_ids)
+    if chosen & {row.account_id for row in rows if row.is_set_aside}:
+        raise Invalid({"accounts": _OUT_OF_ITS_OWN})
     dropped = [row.id for row in rows if row.account_id not in chosen]
     deliveries.cancel(conn, dropped, "You took this account off the post.")
     posts.delete(conn, [part.id for part in parts[1:]])

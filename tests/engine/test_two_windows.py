@@ -10,7 +10,7 @@ import pytest
 
 from postflow import config
 from postflow.engine import Engine
-from postflow.errors import Conflict, NotFound, PostFlowError
+from postflow.errors import Conflict, Invalid, NotFound, PostFlowError
 from postflow.models import Content, NewPost
 from postflow.posts import posts, scheduling
 from sandbox import Sandbox
@@ -155,3 +155,18 @@ def test_what_becomes_a_post_of_its_own_in_one_window_is_not_tried_again_from_th
     assert isinstance(refused, Conflict)
     assert "become a post of its own" in str(refused)
     assert db.execute("SELECT status FROM deliveries").fetchone() == ("cancelled",)
+
+
+@pytest.mark.parametrize("thread", [(), ("and more",)])
+def test_what_has_become_a_post_of_its_own_is_not_sent_again_by_changing_what_it_was_part_of(
+    db: psycopg.Connection, settings: config.Settings, ada: int, account: int, thread: tuple[str, ...]
+) -> None:
+    made = scheduled(db, settings, ada, (account,), "all of it", thread=thread, at=TOMORROW)
+    db.execute("UPDATE deliveries SET status = 'failed', wake_at = NULL, error = 'No.', error_code = 'refused'")
+    own = NewPost(content=Content(text="of its own"), account_ids=(account,), post_date=TOMORROW, time_zone="UTC")
+    with db.transaction():
+        scheduling.set_aside(db, ada, made[-1].id, own)
+    with pytest.raises(Invalid) as refused, db.transaction():
+        scheduling.edit(db, ada, made[0].post_id, own, revision=1, now=datetime.now(UTC))
+    assert "would be out twice" in str(refused.value.fields["accounts"])
+    assert db.execute("SELECT count(*) FROM deliveries WHERE status = 'scheduled'").fetchone() == (0,)
