@@ -18,7 +18,7 @@ AUDIO = ["audio/wave", "audio/wav", "audio/ogg", "audio/mpeg", "audio/mp3", "aud
 class Profile:
     """How one instance behaves.
 
-    family: mastodon | pixelfed | gotosocial | instagram (which module answers). idempotency: replay |
+    family: mastodon | pixelfed | gotosocial | instagram (a room each). idempotency: replay |
     bug500 (a repeat answers 500) | cached (whole answer replayed) | tripwire (400) | none. rate_limits:
     headers (counted, shown, never enforced) | enforce | off; rate_limit_overrides {family: limit} is
     enforced. counting: graphemes (links and names shortened) | clusters (in full) | codepoints | text (the

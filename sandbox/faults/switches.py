@@ -16,7 +16,7 @@ Kinds that replace or spoil the answer (one per request, the oldest matching swi
   held               reset without an answer, and carried out later, as if a proxy had held it: after `seconds`,
                      together with the next one like it (`with_next=True`), or when `Sandbox.let_go` says so
 Kinds that bend the handling itself (any number, one of each): slow, expire_token, revoke_token, localised,
-and what the platform modules look for: the INSIDE kinds. docs/sandbox.md describes each.
+and what the networks look for: the INSIDE kinds. docs/sandbox.md describes each.
 """
 
 import hashlib

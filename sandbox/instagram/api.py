@@ -1,6 +1,6 @@
 """The Instagram Graph API as one host: every path of both flavours, with any version prefix or none.
 
-The commit point is `publish`; what lies before it is in containers.py, how to get a token in graph_login.py.
+The commit point is `publish`; what lies before it is in containers.py, how to get a token in both logins.
 """
 
 import time

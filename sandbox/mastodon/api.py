@@ -1,7 +1,7 @@
 """Mastodon's API, versions 4.1 to 4.7 (and, by Profile, glitch-soc, Hometown, Akkoma, Pleroma, Takahe,
 unknown servers).
 
-Reads top-down: who may, then accounts, media, statuses. Making a status is in statuses.py.
+Reads top-down: who may, then accounts, media, statuses. Making a status is in fediverse/statuses.py.
 """
 
 from collections.abc import Callable
