@@ -33,6 +33,16 @@ def attention(evidence: Evidence) -> list[Attention]:
     return [Attention(row, _because(evidence, row)) for row in [*evidence.asked, *open_still]]
 
 
+def untold(evidence: Evidence, row: Row) -> str:
+    """What is known of the last attempt of one that nothing explains: for whoever looks for the reason."""
+    seen = [
+        f"{one.status} after {one.answered_at - one.received_at:.1f} s" if one.answered_ns else "no answer"
+        for one in evidence.requests
+        if _is_last_commit(evidence, one, row)
+    ]
+    return f"it ended with {row.last_end or 'nothing'}; the network saw {', '.join(seen) or 'none of it'}"
+
+
 def _because(evidence: Evidence, row: Row) -> str | None:
     if row.error_code != "undecidable":
         return None

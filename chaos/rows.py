@@ -31,6 +31,7 @@ class Row(NamedTuple):
     pictures: int = 0
     forgotten: bool = False  # since then, or ever, its story tells that the database may have forgotten a request
     told_twice: bool = False  # its person was told that it is out twice
+    last_end: str | None = None  # of its last attempt: why its outcome was open, and after how many seconds
 
 
 def rows_of(conn: Connection, numbers: dict[int, int]) -> list[Row]:
@@ -59,7 +60,11 @@ _ROWS = """
                AND e.detail->>'code' = 'worker_gone') AS deaths,
            coalesce(jsonb_array_length(p.content->'attachments'), 0) AS pictures,
            array_to_string(d.notes, ' ') LIKE '%%on the account twice%%'
-               AND EXISTS(SELECT FROM notices n WHERE n.user_id = a.user_id AND n.key = 'twice:' || d.id) AS told_twice
+               AND EXISTS(SELECT FROM notices n WHERE n.user_id = a.user_id AND n.key = 'twice:' || d.id) AS told_twice,
+           (SELECT concat_ws(', ', e.detail->>'code', e.detail->>'detail',
+                             'after ' || round(extract(epoch FROM e.at - sent.at), 1) || ' s')
+              FROM delivery_events e WHERE e.delivery_id = d.id AND e.id > sent.id AND e.status = 'unknown'
+             ORDER BY e.id LIMIT 1) AS last_end
       FROM deliveries d JOIN posts p ON p.id = d.post_id JOIN accounts a ON a.id = d.account_id
       LEFT JOIN posts p1 ON p1.id = p.parent_id LEFT JOIN posts p2 ON p2.id = p1.parent_id
       LEFT JOIN LATERAL (SELECT e.id, e.at FROM delivery_events e

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from chaos.comparing import Findings, compare
 from chaos.evidence import Evidence
-from chaos.explaining import Attention, attention
+from chaos.explaining import Attention, attention, untold
 
 #: A run in which hardly anything is out proves nothing. Of what nobody cancelled, so much must be.
 MOSTLY = 0.9
@@ -38,7 +38,7 @@ class Verdict:
     @cached_property
     def complaints(self) -> list[str]:
         """Whatever is wrong, a sentence each."""
-        left = self.evidence.left
+        evidence, left = self.evidence, self.evidence.left
         return [
             *self.found.twice,
             *self.found.lost,
@@ -48,7 +48,7 @@ class Verdict:
             *([f"{left.jobs} jobs of the queue have no worker and find none"] if left.jobs else []),
             *(f"a person met an error: {said}" for said in self.evidence.surprises),
             *(
-                f"{one.row.handle}: “{one.row.text}” is left to a person, and nothing explains it"
+                f"{one.row.handle}: “{one.row.text}” is left to a person, and nothing explains it: {untold(evidence, one.row)}"
                 for one in self.attention
                 if one.because is None
             ),

@@ -390,6 +390,17 @@ def test_a_fault_of_an_earlier_attempt_explains_nothing(evidence: Evidence) -> N
     assert "is left to a person, and nothing explains it" in "".join(left_open(evidence, 4, before).complaints)
 
 
+def test_of_what_nothing_explains_it_is_told_how_its_last_attempt_ended_and_what_the_network_saw_of_it(
+    evidence: Evidence,
+) -> None:
+    row = evidence.rows[3]
+    late = a_request(100, row)
+    late.answered_ns = late.received_ns + 6_200_000_000
+    verdict = left_open(evidence, 4, late, a_request(102, row, status=0), last_end="answer_lost, after 5.0 s")
+    [said] = [one for one in verdict.complaints if "nothing explains it" in one]
+    assert said.endswith("it ended with answer_lost, after 5.0 s; the network saw 200 after 6.2 s, no answer")
+
+
 def test_an_outcome_that_the_engine_gave_up_for_another_reason_is_not_explained(evidence: Evidence) -> None:
     verdict = left_open(evidence, 4, spoilt(evidence, "cut_body"), error_code="stage_lost")
     assert not verdict.well
@@ -397,7 +408,10 @@ def test_an_outcome_that_the_engine_gave_up_for_another_reason_is_not_explained(
 
 def test_no_outcome_on_mastodon_may_be_left_open(evidence: Evidence) -> None:
     verdict = left_open(evidence, 3, struck=True)
-    assert "bird: “Chaos post 00001.0, version 1” is left to a person, and nothing explains it" in verdict.complaints
+    said = (
+        "bird: “Chaos post 00001.0, version 1” is left to a person, and nothing explains it: it ended with nothing; the"
+    )
+    assert f"{said} network saw none of it" in verdict.complaints
 
 
 @pytest.mark.parametrize("steps", [[], [Step(NOON.timestamp(), -3600)]])
