@@ -132,9 +132,7 @@ async def _decided(
                 await engine.wake(conn, "reconcile", delivery.id, at)
             return None
         if isinstance(verdict, SafeToResend) and delivery.faults >= engine.settings.max_faults:
-            why = (
-                f"It was sent {delivery.faults + 1} times, each time without an answer, and is not there. {verdict.why}"
-            )
+            why = f"It was tried {delivery.faults + 1} times, the last time without a clear answer. {verdict.why}"
             return await _attention(engine, conn, delivery, claim, "never_answered", why)
         if isinstance(verdict, SafeToResend):
             at = await db.async_now(conn)

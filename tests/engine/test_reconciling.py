@@ -112,7 +112,7 @@ async def test_what_was_never_answered_is_its_persons_once_its_budget_is_spent(
     moved = await reconciling._decided(engine, looking, "mine", SafeToResend(why="Whatever."))
     assert moved
     assert (moved.status, moved.error_code, moved.next_step) == ("attention", "never_answered", ASK_ITS_PERSON)
-    assert moved.error == f"It was sent {most + 1} times, each time without an answer, and is not there. Whatever."
+    assert moved.error == f"It was tried {most + 1} times, the last time without a clear answer. Whatever."
     assert (notices(db), jobs(db)) == (["delivery-attention"], [])
 
 

@@ -133,7 +133,7 @@ async def test_a_server_that_never_answers_is_given_up_with_the_reason(
     row = db.execute("SELECT status, error_code, error, attempt_no FROM deliveries").fetchone()
     assert row and row[:2] == ("attention", "never_answered")
     assert row[3] == settings.max_faults + 1
-    assert f"sent {row[3]} times" in row[2]
+    assert f"tried {row[3]} times" in row[2]
 
 
 async def test_a_part_whose_parent_was_only_seen_by_its_person_says_why_it_cannot_follow(
