@@ -87,7 +87,10 @@ def _unschedule(conn: Connection, user_id: int, post: Post, revision: int | None
     deliveries.forget(conn, [part.id for part in parts])
 
 
-_OUT_OF_ITS_OWN = "On one of these accounts a part of it has become a post of its own, and would be out twice. Take that account off here."
+_OUT_OF_ITS_OWN = (
+    "On one of these accounts a part of it has become a post of its own, and would be out twice."
+    " Take that account off here."
+)
 
 
 def edit(
