@@ -149,7 +149,7 @@ async def test_a_network_that_loses_every_request_is_sent_to_a_bounded_number_of
     await lifetime.to_rest(few, db, [delivery.id])
     state, error, faults = told(db, delivery)
     assert (state, faults, fault.hits) == ("attention", 3, 4)
-    assert f"sent {fault.hits} times" in error
+    assert f"tried {fault.hits} times" in error
     assert sandbox.ledger.times_published(handle) == 0
 
 
