@@ -51,15 +51,15 @@ class _Arrived(Unreader):
         self.file: IO[bytes] | None = None
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        return self.file.read(max(size_hint or 0, 8192)) if self.file else b""
+        return self.file.read(min(max(size_hint or 0, 8192), _RECV_BYTES)) if self.file else b""
 
     def let_go(self) -> None:
         """What is left was sent right behind the request: the beginning of the next one."""
-        if self.file:
-            self.buf.seek(0, io.SEEK_END)
-            self.buf.write(self.file.read(_RECV_BYTES))
-            self.file.close()
-        self.file = None
+        file, self.file = self.file, None
+        if file:
+            with file:
+                self.buf.seek(0, io.SEEK_END)
+                self.buf.write(file.read(_RECV_BYTES))
 
 
 class _Arriving:
@@ -193,7 +193,10 @@ class Worker(gthread.ThreadWorker):
         conn.close()
 
     def finish_request(self, conn: _Conn, fs: Any) -> None:
-        conn.parser.unreader.let_go()  # before it may be given the next one's
+        with contextlib.suppress(
+            ValueError, OSError
+        ):  # it was closed when its request broke; so is its connection then
+            conn.parser.unreader.let_go()  # before it may be given the next one's
         super().finish_request(conn, fs)
 
     def murder_pending(self) -> None:
