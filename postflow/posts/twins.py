@@ -17,7 +17,8 @@ RECENT_DAYS = 7
 def refuse(
     conn: Connection, user_id: int, new: NewPost, *, form_key: str | None, but: int | None, knowingly: int | None
 ) -> None:
-    """Raises SentBefore when another post of the same content is out, waits or may be out on one of these accounts.
+    """Raises SentBefore when another post of the same content is out, waits or may be out on one of these accounts. One that
+    waits for another time is no slip: whoever chose two dates meant both.
 
     `but` is the post that is being edited, `knowingly` the one that its person was told of and wants to send once more.
     What the same person sends at the same instant from another window waits until this transaction ends.
@@ -27,6 +28,7 @@ def refuse(
         """
         SELECT p.id FROM posts p
          WHERE p.user_id = %(user_id)s AND p.content = %(content)s AND p.post_date > now() - make_interval(days => %(days)s)
+           AND (p.post_date <= now() OR p.post_date = %(at)s OR %(at)s <= now())
            AND p.id IS DISTINCT FROM %(but)s AND p.form_key IS DISTINCT FROM %(form_key)s
            AND EXISTS (SELECT FROM deliveries d WHERE d.post_id = p.id AND d.account_id = ANY(%(account_ids)s)
                           AND d.status NOT IN ('failed', 'missed', 'cancelled'))
@@ -34,7 +36,7 @@ def refuse(
         """,
         {
             "user_id": user_id, "content": Jsonb(new.content.model_dump(mode="json")), "days": RECENT_DAYS, "but": but,
-            "form_key": form_key or "no form", "account_ids": list(new.account_ids),
+            "form_key": form_key or "no form", "at": new.post_date, "account_ids": list(new.account_ids),
         },
     ).fetchone()  # fmt: skip
     if twin and twin[0] != knowingly:

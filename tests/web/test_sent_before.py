@@ -54,6 +54,7 @@ def test_what_is_not_the_same_or_did_not_go_out_asks_nothing(
     assert written(ada, [("text", "hello!"), fields[1]]).status_code == 302
     assert written(ada, [fields[0], ("account", other)]).status_code == 302
     assert written(ada, [*fields, ("action", "draft")]).status_code == 302
+    assert written(ada, [*fields, ("date", "2030-06-07")]).status_code == 302, "two dates are no slip of the hand"
     db.execute("UPDATE posts SET post_date = now() - interval '8 days'")
     assert written(ada, fields).status_code == 302, "a week later it is meant"
     assert written(ada, fields).status_code == 409
