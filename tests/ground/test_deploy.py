@@ -121,11 +121,11 @@ def test_one_python_is_named_everywhere():
 
 
 def test_gunicorn_stops_before_it_is_killed_and_outlives_a_slow_disk():
-    from web import gunicorn
+    from web import gunicorn, whole_requests
 
     grace = read_yaml("docker-compose.yml")["services"]["web"]["stop_grace_period"]
     assert gunicorn.graceful_timeout < int(grace.removesuffix("s")) < 30
-    assert gunicorn.worker_class == "gthread"
+    assert gunicorn.worker_class == f"{whole_requests.Worker.__module__}.Worker"
     assert gunicorn.logger_class == "web.middleware.access_log.AccessLog"
 
 
