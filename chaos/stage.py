@@ -210,6 +210,7 @@ def built() -> Iterator[Stage]:
         stage = Stage(postgres, sandbox, wires, _environment("", sandbox), home)
         wires.to_socket(DATABASE, home / _SOCKET, lambda: stage.socket)
         stage.environment["DATABASE_URL"] = f"postgresql://postflow@/postflow?host={home}"
+        before = dict(os.environ)
         os.environ.update(stage.environment)  # this process does people's work, too
         logs.configure(stage.settings.model_copy(update={"log_level": "ERROR"}))
         logging.getLogger("psycopg").setLevel(logging.ERROR)  # sessions that are cut are no news here
@@ -218,6 +219,8 @@ def built() -> Iterator[Stage]:
         finally:
             stage.end()
             stage.clear_away()
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def _environment(database_url: str, sandbox: Sandbox) -> dict[str, str]:
