@@ -70,7 +70,7 @@ async def test_a_row_held_by_a_frozen_worker_is_told_and_taken_up_as_soon_as_its
     [delivery] = scheduled(db, settings, ada, (account,), "its worker stands still in a transaction")
     monkeypatch.setattr(session_limits, "JOB", session_limits.JOB._replace(idle_s=3))
     async with database.async_pool(database_url) as frozen, frozen.connection() as conn:
-        assert await transitions.claim_to_prepare(conn, delivery.id, "frozen", 0.01)
+        assert await transitions.claim_to_prepare(conn, delivery.id, "frozen", 0)
         await conn.execute("BEGIN")
         await transitions.renew(conn, delivery.id, "frozen", 60)
         found = await sweeping.sweep(engine)

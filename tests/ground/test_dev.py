@@ -79,9 +79,9 @@ def test_a_taken_port_is_named_with_the_option_to_change_it():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(errors.Misconfigured, match=rf"Port {port} is in use.*--port {port + 1}"):
+        with pytest.raises(errors.Misconfigured, match=rf"Port {port} is in use.*--port \d+"):
             command.check_ports(port, 18350)
-        with pytest.raises(errors.Misconfigured, match=rf"{port} is in use.*--sandbox-port {port + 8}"):
+        with pytest.raises(errors.Misconfigured, match=rf"\b{port}\b.* is in use.*--sandbox-port \d+"):
             command.check_ports(18341, port - 2)
 
 
