@@ -33,7 +33,14 @@ FEW_PIXELS = 3_000_000
 #: Behind others that are being decoded.
 PATIENCE_S = 30.0
 _in_turn = threading.Lock()
+_TOO_MUCH = "it takes too much memory or time to be opened; save it anew or smaller"
 _SELF = [sys.executable, "-m", "postflow.media.decoding"]
+
+
+class Busy(Invalid):
+    """Nothing is known of the picture: no turn came, or a signal ended its child, as a stop of the machine does. It is no
+    verdict: another time it may do.
+    """
 
 
 def inspect(source: Source, filename: str) -> Facts:
@@ -101,8 +108,12 @@ def _locked(fd: int) -> bool:
     return True
 
 
-def _too_busy(filename: str) -> Invalid:
-    return uploads.refused(filename, "too many large pictures are being looked at; try it again in a moment")
+def _too_busy(filename: str) -> Busy:
+    return _busy(filename, "too many large pictures are being looked at; try it again in a moment")
+
+
+def _busy(filename: str, why: str) -> Busy:
+    return Busy(uploads.refused(filename, why).fields)
 
 
 # -- the child ---------------------------------------------------------------------------------------------------
@@ -114,13 +125,18 @@ def _in_a_child(source: Source, filename: str, job: dict[str, Any]) -> tuple[dic
         picture.seek(0)
         # Each further arena of malloc reserves address space, which is what is bounded.
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
-        child = subprocess.run(  # noqa: S603 ourselves
-            [*_SELF, json.dumps(job)], stdin=picture, capture_output=True, env=environment, check=False,
-            timeout=20 * MOST_CPU_S,
-        )  # fmt: skip
+        try:
+            child = subprocess.run(  # noqa: S603 ourselves
+                [*_SELF, json.dumps(job)], stdin=picture, capture_output=True, env=environment, check=False,
+                timeout=20 * MOST_CPU_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise _too_busy(filename) from None
     head, _, rest = child.stdout.partition(b"\n")
+    if child.returncode < 0:
+        raise _busy(filename, _TOO_MUCH)
     if child.returncode:
-        raise uploads.refused(filename, "it takes too much memory or time to be opened; save it anew or smaller")
+        raise uploads.refused(filename, _TOO_MUCH)
     told = json.loads(head)
     if "refused" in told:
         raise Invalid(told["refused"])

@@ -215,6 +215,8 @@ async def _made(pool: AsyncConnectionPool, wanted: Wanted) -> dict[str, Any] | N
         return None
     try:
         rendition = await asyncio.to_thread(decoding.render, original["data"], wanted.recipe)
+    except decoding.Busy:
+        raise Retry("The machine was too busy to make a picture ready.", code="decoding_busy") from None
     except Invalid as unfit:
         raise Refused(str(unfit), code="media_unfit", next_step="Edit the post and replace the picture.") from None
     async with pool.connection() as conn:

@@ -1,5 +1,8 @@
 """What is gathered of a post before it leaves: what tells it from others, what is made to fit, and what stops it."""
 
+import fcntl
+import signal
+import sys
 from typing import Any
 
 import psycopg
@@ -8,6 +11,7 @@ import pytest
 from postflow import config
 from postflow.engine import Engine
 from postflow.errors import Refused, Retry
+from postflow.media import decoding
 from postflow.models import Delivery, Outgoing
 from postflow.publishing import outgoing
 from tests.engine.conftest import a_picture, scheduled
@@ -109,3 +113,25 @@ async def test_what_is_gone_or_not_known_yet_says_so(
     with pytest.raises(error) as stopped:
         await gathered(engine, post)
     assert stopped.value.code == code
+
+
+async def test_where_other_pictures_have_the_turn_it_is_tried_again_and_nothing_is_said_against_it(
+    post: Delivery, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    with decoding._lock_file().open("ab") as of_another_process:
+        fcntl.flock(of_another_process, fcntl.LOCK_EX)
+        with pytest.raises(Retry) as put_off:
+            await gathered(engine, post)
+    assert put_off.value.code == "decoding_busy"
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_picture_whose_child_was_ended_with_the_machine_s_other_processes_is_tried_again(
+    ended_by: signal.Signals, post: Delivery, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "FEW_PIXELS", 0)
+    monkeypatch.setattr(decoding, "_SELF", [sys.executable, "-c", f"import os; os.kill(os.getpid(), {ended_by:d})"])
+    with pytest.raises(Retry) as put_off:
+        await gathered(engine, post)
+    assert put_off.value.code == "decoding_busy"
