@@ -33,6 +33,10 @@ NAMED_ANOTHER = (
     " in the same words, one is out."
 )
 
+#: By `error_code`: what is absent is its person's to decide, whatever a network says of a repeat. What was forgotten may have
+#: been sent long ago, and a key that is used up would be answered in the same way.
+_NEVER_AGAIN = {restoring.RESTORED: restoring.NOT_FOUND, outcomes.NAMES_ANOTHER: NAMED_ANOTHER}
+
 
 async def reconcile(engine: Engine, delivery_id: int) -> Delivery | None:
     """Asks the network whether it went out. Returns the row when it is decided."""
@@ -121,10 +125,8 @@ def _after_the_part_before(delivery: Delivery, now: datetime) -> LookAgain | Und
 async def _decided(
     engine: Engine, delivery: Delivery, claim: str, verdict: SafeToResend | LookAgain | Undecidable
 ) -> Delivery | None:
-    if not isinstance(verdict, LookAgain) and delivery.error_code == restoring.RESTORED:
-        verdict = Undecidable(why=restoring.NOT_FOUND)
-    if not isinstance(verdict, LookAgain) and delivery.error_code == outcomes.NAMES_ANOTHER:
-        verdict = Undecidable(why=NAMED_ANOTHER)  # its key is used up: a repeat would be answered in the same way
+    if not isinstance(verdict, LookAgain) and (why := _NEVER_AGAIN.get(delivery.error_code or "")):
+        verdict = Undecidable(why=why)
     async with db.async_transaction(engine.pool) as conn:
         if isinstance(verdict, LookAgain):
             at = await db.async_now(conn) + timedelta(seconds=verdict.in_s)
