@@ -233,8 +233,8 @@ def _ask_for_a_password() -> str:
 
 
 def _zone(name: str) -> str:
-    from zoneinfo import available_timezones
+    from postflow import config
 
-    if name not in available_timezones():
+    if name not in config.time_zones():
         raise click.BadParameter(f"{name} is not an IANA zone such as Europe/Berlin.", param_hint="--time-zone")
     return name

@@ -23,7 +23,11 @@ def _words(value: Any) -> Any:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
-_zones = functools.cache(available_timezones)  # it walks the disk each time
+@functools.cache
+def time_zones() -> frozenset[str]:
+    """All that this machine knows, by their IANA names. Looking walks the disk, so it is done once."""
+    return frozenset(available_timezones())
+
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 SecretWords = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_words)]
@@ -148,7 +152,7 @@ class Settings(BaseSettings):
     @field_validator("time_zone")
     @classmethod
     def _a_zone(cls, value: str) -> str:
-        if value not in _zones():
+        if value not in time_zones():
             raise ValueError("must be an IANA zone such as Europe/Berlin")
         return value
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from werkzeug.datastructures import ImmutableMultiDict
 
-from postflow import platforms
+from postflow import config, platforms
 from postflow.errors import Invalid
 from postflow.models import Attachment, Content, Delivery, Focus, NewPost, Poll, Post, Visibility
 from web import walltime
@@ -231,7 +231,7 @@ def new_post(shown: Mapping[str, Any], *, now: datetime, action: str) -> NewPost
         fields["post_date"] = "Choose a date and a time."
     if shown["visibility"] not in set(Visibility):
         fields["visibility"] = "Choose who may see it."
-    if shown["zone"] and shown["zone"] not in available_timezones():
+    if shown["zone"] and shown["zone"] not in config.time_zones():
         fields["post_date"] = "Choose a time zone from the list, such as Europe/Berlin."
     options, refused = _options(shown["options"])
     fields |= refused | _unreadable_focus(shown["parts"])

@@ -1,8 +1,9 @@
 """Local wall time and zone become UTC here and nowhere else."""
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from postflow import config
 from postflow.errors import Invalid
 
 
@@ -62,13 +63,13 @@ def clock(local: datetime) -> str:
 
 def zones() -> list[tuple[str, str]]:
     """(zone, how it reads) for a select."""
-    names = (name for name in available_timezones() if "/" in name or name == "UTC")
+    names = (name for name in config.time_zones() if "/" in name or name == "UTC")
     return [(name, name.replace("_", " ")) for name in sorted(names) if not name.startswith("Etc/")]
 
 
 def check_zone(zone: str) -> None:
     """Raises Invalid({"time_zone": …}) for what is none."""
-    if zone not in available_timezones():
+    if zone not in config.time_zones():
         raise Invalid({"time_zone": "Choose a time zone from the list."})
 
 
